@@ -154,9 +154,9 @@ _TYPE_GROUPS = (
     ({"bvlc"}, "Swish Clip"),
     (
         {"deeplab"},
-        "Interp SegAccuracy ImageSegData DenseCRF DomainTransform DomainTransformForwardOnly MatRead MatWrite",
+        "Interp SegAccuracy ImageSegData DenseCRF DomainTransform DomainTransformForwardOnly",
     ),
-    ({"deeplab"}, "UniqueLabel BiasChannel AdaptiveBiasChannel SpatialProduct"),
+    ({"deeplab"}, "MatRead MatWrite UniqueLabel BiasChannel AdaptiveBiasChannel SpatialProduct"),
     ({"crf"}, "MultiStageMeanfield"),
     # DeconvNet's V1 types, as a net upgraded to V2 names them.
     ({"deconvnet"}, "EltwiseAccuracy Unpooling RedSoftmaxWithLoss RedAccuracy BinaryAccuracy DropoutChannel"),
