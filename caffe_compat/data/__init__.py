@@ -1,0 +1,1 @@
+"""Data layers without a net: images and lists, Caffe's arithmetic on them, and reading ahead."""

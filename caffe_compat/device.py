@@ -1,0 +1,52 @@
+"""Where nets run: pycaffe's process-wide mode and device."""
+
+from __future__ import annotations
+
+import torch
+
+from caffe_compat.errors import NetError
+
+_mode: str | None = None
+_index = 0
+
+
+def set_mode_cpu() -> None:
+    """Run every net on the CPU."""
+    global _mode
+    _mode = "cpu"
+
+
+def set_mode_gpu() -> None:
+    """Run every net on the GPU that ``set_device`` chose.
+
+    Raises:
+        NetError: torch sees no GPU.
+    """
+    global _mode
+    if not torch.cuda.is_available():
+        raise NetError("set_mode_gpu: torch sees no CUDA device here; use set_mode_cpu(), or install a CUDA build of torch")
+    _mode = "gpu"
+
+
+def set_device(index: int) -> None:
+    """Choose the GPU for ``set_mode_gpu``, counted from 0.
+
+    Raises:
+        NetError: there is no such device.
+    """
+    global _index
+    if torch.cuda.is_available() and not 0 <= index < torch.cuda.device_count():
+        raise NetError(f"set_device({index}): expected 0 to {torch.cuda.device_count() - 1}")
+    _index = index
+
+
+def chosen_device() -> torch.device | None:
+    """The device that was asked for, or None when nobody asked: then a net stays where it is."""
+    if _mode is None:
+        return None
+    return torch.device("cpu") if _mode == "cpu" else torch.device("cuda", _index)
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed fillers, dropout and the order of shuffled data (Caffe's own streams cannot be reproduced)."""
+    torch.manual_seed(seed)

@@ -1,0 +1,33 @@
+"""Errors of the runtime. They keep the shape of every error here: where, found, expected, remedy."""
+
+from __future__ import annotations
+
+from prototxt.errors import CaffeError
+
+
+class NetError(CaffeError):
+    """A net that cannot be built or run as it stands."""
+
+
+class LayerError(CaffeError):
+    """What one layer finds wrong; whoever knows the layer's name and line adds them (see ``at``)."""
+
+    def at(self, where: str) -> list[str]:
+        """The problems with the place in front, ready for a NetError."""
+        return [f"{where}: {problem}" for problem in self.problems]
+
+
+class LabelError(LayerError):
+    """Labels outside the classes. ``found`` maps an item of the batch to its ``{value: pixels}``."""
+
+    def __init__(self, found: dict[int, dict[int, int]], classes: int) -> None:
+        self.found, self.classes = found, classes
+        total: dict[int, int] = {}
+        for values in found.values():
+            for value, count in values.items():
+                total[value] = total.get(value, 0) + count
+        told = ", ".join(f"{value} ({count} times)" for value, count in sorted(total.items()))
+        super().__init__(
+            f"labels outside the classes: {told}; expected 0 to {classes - 1}. Name the value to leave out with "
+            f"`loss_param {{ ignore_label: {next(iter(sorted(total)))} }}`, or mend the label images"
+        )

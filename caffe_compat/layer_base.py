@@ -1,0 +1,178 @@
+"""The base of every layer type: what a layer says about itself before and while it runs.
+
+A layer is built from its message alone and allocates nothing: shapes, parameters and cost are known before a
+single tensor exists. ``Net`` then gives it its parameters.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import torch
+from torch import nn
+
+from caffe_compat.errors import LayerError
+from prototxt.caffe_pb2 import TEST, TRAIN, FillerParameter, LayerParameter
+
+if TYPE_CHECKING:
+    from caffe_compat.blob import ParamBlob
+    from caffe_compat.paths import Paths
+
+Shape = tuple[int, ...]
+
+
+class MaskShape(tuple):
+    """The shape of a blob of pooling indices, with the plane ``(H, W)`` that the indices point into."""
+
+    plane: tuple[int, int]
+
+    def __new__(cls, shape: Shape, plane: tuple[int, int]) -> MaskShape:
+        """A shape that equals another one only when their planes agree."""
+        self = super().__new__(cls, shape)
+        self.plane = plane
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return tuple.__eq__(self, other) and getattr(other, "plane", self.plane) == self.plane
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+
+class BlobSpec(NamedTuple):
+    """A parameter blob that a layer wants: its name in torch, its shape, and what it starts with."""
+
+    name: str
+    shape: Shape
+    filler: FillerParameter
+
+
+class Context(NamedTuple):
+    """What a layer may know beyond its own message."""
+
+    phase: int = TRAIN
+    dialect: str = "segnet"
+    paths: Paths | None = None
+    input_shapes: dict[str, Shape] = {}  # noqa: RUF012 (never written to)
+    image_size: tuple[int, int] | None = None
+    fallback_size: tuple[int, int] | None = None
+
+    def sized(self, name: str, written: Shape | None) -> Shape | None:
+        """The shape of an input: the one given for it, else the written one with the image size given for all."""
+        if name in self.input_shapes:
+            return self.input_shapes[name]
+        if self.image_size and written is not None and len(written) == 4 and tuple(written[2:]) != (1, 1):
+            return (*written[:2], *self.image_size)
+        return written
+
+
+class TorchLayer(nn.Module):
+    """One layer. Subclasses say ``bottoms`` and ``tops`` (smallest and largest number, None for any)."""
+
+    bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
+    tops: ClassVar[tuple[int, int | None]] = (1, 1)
+    is_loss: ClassVar[bool] = False
+    """The first top has loss weight 1 by default, and missing tops are created."""
+    is_source: ClassVar[bool] = False
+    """The tops come from outside: a data layer or an input."""
+    has_backward: ClassVar[bool] = True
+    overwrites_param_diffs: ClassVar[bool] = False
+    """Caffe's code assigns the parameters' gradients where other layers add to them."""
+    ignores_propagate_down: ClassVar[bool] = False
+    """Caffe's code computes every gradient without asking whether it is wanted."""
+
+    def __init__(self, message: LayerParameter, context: Context) -> None:
+        super().__init__()
+        self.message = message
+        self.context = context
+        self.in_place = len(message.bottom) > 0 and list(message.bottom[:1]) == list(message.top[:1])
+        self.param_blobs: list[ParamBlob] = []
+        self.setup()
+        self.train(context.phase == TRAIN)
+
+    def setup(self) -> None:
+        """Read the message. Raises LayerError."""
+
+    @property
+    def name(self) -> str:
+        """Caffe's name of the layer, which need not be unique in a net."""
+        return self.message.name
+
+    @property
+    def type(self) -> str:
+        """Caffe's type name."""
+        return self.message.type
+
+    @property
+    def blobs(self) -> list[ParamBlob]:
+        """The parameter blobs, in Caffe's order."""
+        return self.param_blobs
+
+    @property
+    def phase(self) -> int:
+        """TRAIN or TEST. It follows ``train()`` and ``eval()``."""
+        return TRAIN if self.training else TEST
+
+    def train(self, mode: bool = True) -> TorchLayer:
+        """As in torch, but a phase written in the layer itself stays (Caffe: ``layer.phase``)."""
+        return super().train(self.message.phase == TRAIN if self.message.HasField("phase") else mode)
+
+    def top_shapes(self, *bottoms: Shape) -> list[Shape]:
+        """The shapes of the tops for these bottoms. Raises LayerError when the bottoms do not fit."""
+        raise NotImplementedError
+
+    def param_specs(self, *bottoms: Shape) -> list[BlobSpec]:
+        """The parameter blobs for these bottoms, in Caffe's order."""
+        return []
+
+    def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        """Multiplications with an addition in one forward pass; 0 where there is next to nothing."""
+        return 0
+
+    def may_force_backward(self, bottom: int) -> bool:
+        """Whether ``force_backward`` reaches this bottom (Caffe: AllowForceBackward)."""
+        return not (self.is_loss and bottom == 1)
+
+    def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """The tops: one tensor, or a tuple of as many as there are."""
+        raise NotImplementedError
+
+    def overwritten_diffs(
+        self, content: torch.Tensor, top_diff: torch.Tensor, diffs: list[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Parameter gradients as Caffe gets them when in-place layers have overwritten the bottom.
+
+        ``content`` is what the blob holds at the time of backward. Only a layer whose backward reads its bottom
+        again gives anything but ``diffs``.
+        """
+        return diffs
+
+    def must_guess_size(self) -> bool:
+        """Whether the size of the tops can neither be read nor computed: a data layer whose data is not there."""
+        return False
+
+    def warn_of_guess(self, where: str) -> None:
+        """Tell the user of a guessed size."""
+
+    def pinned_plane(self) -> tuple[int, int] | None:
+        """The largest plane (H, W) that the indices may point into, where the message fixes it."""
+        return None
+
+    def may_overwrite(self) -> bool:
+        """Whether forward may write into its bottom: an in-place layer outside of any gradient."""
+        return self.in_place and not torch.is_grad_enabled()
+
+
+def check_axes(shape: Shape, axes: int, what: str = "bottom") -> None:
+    """Raise LayerError unless the shape has so many axes."""
+    if len(shape) != axes:
+        raise LayerError(f"the {what} has the shape {tuple(shape)} with {len(shape)} axes; expected {axes} axes")
+
+
+def canonical_axis(axis: int, axes: int) -> int:
+    """A possibly negative axis as an index. Raises LayerError when it is out of range."""
+    if not -axes <= axis < axes:
+        raise LayerError(f"axis {axis} is out of range; expected {-axes} to {axes - 1} for a bottom with {axes} axes")
+    return axis % axes

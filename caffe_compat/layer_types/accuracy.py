@@ -1,0 +1,99 @@
+"""Accuracy, over all places and per class. The forks differ in ties, shapes and absent classes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from caffe_compat.errors import LayerError
+from caffe_compat.layer_base import Shape, TorchLayer, canonical_axis
+from caffe_compat.registry import layer
+
+
+@layer("Accuracy")
+class Accuracy(TorchLayer):
+    """The share of places whose label is among the ``top_k`` scores. Its bottoms get no gradient.
+
+    bottoms: scores (N, K, H, W), labels (N, 1, H, W) or as many values in another shape
+    tops:    accuracy (); accuracy of each class (K,)
+
+    Of equal scores the larger class index ranks first. A label outside the classes counts as wrong and belongs to no
+    class, as the published train nets rely on (their void label is one past the classes).
+    """
+
+    bottoms = (2, 2)
+    tops = (1, 2)
+    absent_class = 0.0
+
+    def setup(self) -> None:
+        """Read the parameters."""
+        self.param = self.message.accuracy_param
+
+    def per_class_shape(self, classes: int) -> Shape:
+        """The shape of the second top."""
+        return (classes,)
+
+    def top_shapes(self, *bottoms: Shape) -> list[Shape]:
+        """A scalar, and one value for each class."""
+        scores, labels = bottoms
+        self.axis = canonical_axis(self.param.axis, len(scores))
+        classes = scores[self.axis]
+        places = math.prod(scores) // classes
+        if math.prod(labels) != places:
+            raise LayerError(f"scores {tuple(scores)} and labels {tuple(labels)}; expected {places} labels")
+        if not 1 <= self.param.top_k <= classes:
+            raise LayerError(f"`top_k: {self.param.top_k}`; expected 1 to {classes}, the number of classes")
+        return [(), self.per_class_shape(classes)][: len(self.message.top)]
+
+    def ahead(self, scores: torch.Tensor, labels: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """How many classes rank before the label: scores (outer, K, inner); labels and their scores (outer, 1, inner)."""
+        index = torch.arange(scores.shape[1], device=scores.device)[:, None]
+        return ((scores > own) | ((scores == own) & (index > labels))).sum(1, keepdim=True)
+
+    def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Count."""
+        shape = bottoms[0].shape
+        outer, inner = math.prod(shape[: self.axis]), math.prod(shape[self.axis + 1 :])
+        scores = bottoms[0].detach().reshape(outer, shape[self.axis], inner)
+        labels = bottoms[1].detach().to(torch.int64).reshape(outer, 1, inner)
+        counted = labels != self.param.ignore_label if self.param.HasField("ignore_label") else labels == labels
+        known = counted & (labels >= 0) & (labels < shape[self.axis])
+        safe = labels.masked_fill(~known, 0)
+        right = known & (self.ahead(scores, safe, scores.gather(1, safe)) < self.param.top_k)
+        accuracy = self.share(right.sum(), counted.sum()).to(scores.dtype)
+        if len(self.message.top) == 1:
+            return accuracy
+        classes = shape[self.axis]
+        of_class = torch.bincount(labels[known], minlength=classes)
+        right_of_class = torch.bincount(labels[right], minlength=classes)
+        per_class = (right_of_class / of_class).masked_fill(of_class == 0, self.absent_class)
+        return accuracy, per_class.to(scores.dtype).view(self.per_class_shape(classes))
+
+    def share(self, right: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        """Right by counted; NaN when nothing is counted."""
+        return right / counted
+
+
+@layer("Accuracy", "segnet")
+class AccuracySegNet(Accuracy):
+    """SegNet's fork: per-class accuracy (K, 1, 1, 1), and 1 for a class that does not occur."""
+
+    absent_class = 1.0
+
+    def per_class_shape(self, classes: int) -> Shape:
+        """Four axes."""
+        return (classes, 1, 1, 1)
+
+
+@layer("Accuracy", "bvlc")
+class AccuracyBVLC(Accuracy):
+    """BVLC 1.0: a tie with any other class ranks before the label; nothing counted gives 0."""
+
+    def ahead(self, scores: torch.Tensor, labels: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """All other classes with at least the label's score."""
+        return (scores >= own).sum(1, keepdim=True) - 1
+
+    def share(self, right: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        """Right by counted; 0 when nothing is counted."""
+        return right / counted.clamp_min(1)

@@ -1,0 +1,69 @@
+"""ArgMax."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from caffe_compat.errors import LayerError
+from caffe_compat.layer_base import Shape, TorchLayer, canonical_axis
+from caffe_compat.registry import layer
+
+
+def largest(x: torch.Tensor, k: int, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest values along an axis and their indices; of equal values the largest index comes first.
+
+    Caffe sorts (value, index) pairs downwards. x (N, K, ...) with axis 1 gives two tensors (N, k, ...).
+    """
+    flipped = x.flip(axis)
+    if k == 1:  # torch promises the first of equal maxima
+        values, indices = flipped.max(dim=axis, keepdim=True)
+    else:
+        values, indices = flipped.sort(dim=axis, descending=True, stable=True)
+        values, indices = values.narrow(axis, 0, k), indices.narrow(axis, 0, k)
+    return values, x.shape[axis] - 1 - indices
+
+
+@layer("ArgMax")
+class ArgMax(TorchLayer):
+    """Where the largest values stand; ties go to the largest index. No backward.
+
+    bottom: x (N, C, H, W)
+    top:    with ``axis``: the bottom's shape with ``top_k`` on that axis, indices (or values with ``out_max_val``);
+            without: (N, 1, top_k, 1, ...) over each flattened item, (N, 2, top_k, 1, ...) with the values beside
+    """
+
+    has_backward = False
+
+    def setup(self) -> None:
+        """Read the parameters."""
+        self.param = self.message.argmax_param
+        self.along_axis = self.param.HasField("axis")
+        if self.param.top_k < 1:
+            raise LayerError("`top_k: 0`; expected at least 1")
+
+    def top_shapes(self, *bottoms: Shape) -> list[Shape]:
+        """One shape with an axis, another without."""
+        (x,) = bottoms
+        if self.along_axis:
+            axis = canonical_axis(self.param.axis, len(x))
+            searched = x[axis]
+            shape = (*x[:axis], self.param.top_k, *x[axis + 1 :])
+        else:
+            searched = math.prod(x[1:])
+            trailing = max(3, len(x)) - 3
+            shape = (x[0], 2 if self.param.out_max_val else 1, self.param.top_k, *(1,) * trailing)
+        if self.param.top_k > searched:
+            raise LayerError(f"`top_k: {self.param.top_k}` out of {searched} values; expected at most {searched}")
+        return [shape]
+
+    def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
+        """Search."""
+        (x,) = bottoms
+        if self.along_axis:
+            values, indices = largest(x, self.param.top_k, canonical_axis(self.param.axis, x.dim()))
+            return values if self.param.out_max_val else indices.to(x.dtype)
+        values, indices = largest(x.flatten(1), self.param.top_k, 1)
+        rows = [indices.to(x.dtype), values] if self.param.out_max_val else [indices.to(x.dtype)]
+        return torch.stack(rows, dim=1).reshape(self.top_shapes(tuple(x.shape))[0])

@@ -1,0 +1,147 @@
+"""Pooling, with the positions of the maxima as a second top."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from caffe_compat.errors import LayerError
+from caffe_compat.layer_base import MaskShape, Shape, TorchLayer, check_axes
+from caffe_compat.registry import layer
+from prototxt.caffe_pb2 import PoolingParameter
+
+_LOWEST = -torch.finfo(torch.float32).max  # Caffe's -FLT_MAX, what a window without a maximum holds
+
+
+def pooled_size(size: int, kernel: int, stride: int, pad: int, clip: bool, round_up: bool = True) -> int:
+    """Caffe's output size: rounded up in float32; with padding, the last window must start inside (``clip``)."""
+    windows = np.float32(size + 2 * pad - kernel) / np.float32(stride)
+    out = int(np.ceil(windows) if round_up else np.floor(windows)) + 1
+    return out - 1 if clip and (out - 1) * stride >= size + pad else out
+
+
+@layer("Pooling")
+class Pooling(TorchLayer):
+    """The maximum or the mean of each window.
+
+    bottom: x (N, C, H, W)
+    tops:   y (N, C, h, w) with Caffe's rounding up; with MAX also the mask (N, C, h, w), the maximum's flat position
+            row * W + column in its unpadded plane, as a float; the first of equal maxima in row order
+    """
+
+    tops = (1, 2)
+
+    def setup(self) -> None:
+        """Read the window."""
+        param = self.param = self.message.pooling_param
+        self.maximum = param.pool == PoolingParameter.MAX
+        if param.pool == PoolingParameter.STOCHASTIC:
+            raise LayerError("`pool: STOCHASTIC` is not supported yet; expected MAX or AVE")
+        if len(self.message.top) == 2 and not self.maximum:
+            raise LayerError("2 tops without `pool: MAX`; expected 1 (only maxima have a position)")
+        if param.global_pooling:
+            given = [name for name in ("kernel_size", "kernel_h", "kernel_w") if param.HasField(name)]
+            if given:
+                raise LayerError(f"`{given[0]}` beside `global_pooling: true`; expected none, the window is the whole plane")
+        self.kernel = () if param.global_pooling else self._pair("kernel", "kernel_size")
+        self.stride, self.pad = self._pair("stride", "stride"), self._pair("pad", "pad")
+        if param.global_pooling and (self.pad != (0, 0) or self.stride != (1, 1)):
+            raise LayerError(f"pad {self.pad} and stride {self.stride} with global pooling; expected pad 0 and stride 1")
+        if min(self.stride) < 1 or (self.kernel and min(self.kernel) < 1):
+            raise LayerError(f"kernel {self.kernel} and stride {self.stride}; expected at least 1")
+        if self.kernel and any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
+            raise LayerError(f"pad {self.pad} is not smaller than the kernel {self.kernel}")
+
+    def _pair(self, stem: str, single: str) -> tuple[int, int]:
+        names = (f"{stem}_h", f"{stem}_w")
+        given = [name for name in names if self.param.HasField(name)]
+        if given and self.param.HasField(single):
+            raise LayerError(f"both `{single}` and `{given[0]}` are given; expected one way of saying it")
+        if len(given) == 1:
+            raise LayerError(f"`{given[0]}` is given alone; expected both `{names[0]}` and `{names[1]}`, or `{single}`")
+        if given:
+            return getattr(self.param, names[0]), getattr(self.param, names[1])
+        if stem == "kernel" and not self.param.HasField(single):
+            raise LayerError("no window size; expected `kernel_size`, or `kernel_h` and `kernel_w`, or `global_pooling`")
+        return (getattr(self.param, single),) * 2
+
+    def top_shapes(self, *bottoms: Shape) -> list[Shape]:
+        """Sizes by Caffe's rule; the mask remembers the plane that it points into."""
+        (x,) = bottoms
+        check_axes(x, 4)
+        self.window = self.kernel or (x[2], x[3])
+        clip = self.pad != (0, 0)
+        round_up = self.param.round_mode == PoolingParameter.CEIL
+        sizes = zip(x[2:], self.window, self.stride, self.pad, strict=True)
+        out = tuple(pooled_size(*axis, clip, round_up) for axis in sizes)
+        if min(out) < 1:
+            raise LayerError(f"the bottom {tuple(x)} is too small for the window {self.window}; expected a larger input")
+        self.out_size = out
+        shape = (x[0], x[1], *out)
+        return [shape, MaskShape(shape, (x[2], x[3]))][: len(self.message.top)]
+
+    def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Pool."""
+        (x,) = bottoms
+        if not self.maximum:
+            return self._mean(x)
+        y, positions = self._maximum(x)
+        return (y, positions.to(y.dtype)) if len(self.message.top) == 2 else y
+
+    def _overhang(self, x: torch.Tensor) -> tuple[int, int]:
+        """Rows and columns that the last windows reach beyond the bottom and its padding on the far side."""
+        rows, columns = (
+            (out - 1) * stride + window - pad - size
+            for out, stride, window, pad, size in zip(
+                self.out_size, self.stride, self.window, self.pad, x.shape[2:], strict=True
+            )
+        )
+        return max(rows, 0), max(columns, 0)
+
+    def _torch_agrees(self, x: torch.Tensor) -> bool:
+        """Whether torch's own pooling has the same windows: as many, and not padded beyond half of one."""
+        as_many = all(
+            pooled_size(size, window, stride, pad, clip=True) == out
+            for size, window, stride, pad, out in zip(
+                x.shape[2:], self.window, self.stride, self.pad, self.out_size, strict=True
+            )
+        )
+        return as_many and all(2 * pad <= window for pad, window in zip(self.pad, self.window, strict=True))
+
+    def _maximum(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._torch_agrees(x):
+            y, positions = F.max_pool2d(x, self.window, self.stride, self.pad, ceil_mode=True, return_indices=True)
+            # torch lets NaN win and gives -inf a position; the smallest maximum tells whether that can matter
+            if torch.compiler.is_compiling() or bool(y.detach().amin() > _LOWEST):
+                return y, positions
+        rows, columns = self._overhang(x)
+        top, left = self.pad
+        usable = torch.where(x > _LOWEST, x, -torch.inf)
+        padded = F.pad(usable, (left, columns, top, rows), value=-torch.inf)
+        y, positions = F.max_pool2d(padded, self.window, self.stride, return_indices=True)
+        width = padded.shape[3]
+        positions = (positions // width - top) * x.shape[3] + positions % width - left
+        nothing = y == -torch.inf
+        return y.masked_fill(nothing, _LOWEST), positions.masked_fill(nothing, -1)
+
+    def _mean(self, x: torch.Tensor) -> torch.Tensor:
+        if self._torch_agrees(x):
+            return F.avg_pool2d(x, self.window, self.stride, self.pad, ceil_mode=True, count_include_pad=True)
+        rows, columns = self._overhang(x)
+        top, left = self.pad
+        padded = F.pad(x, (left, columns, top, rows))
+        sums = F.avg_pool2d(padded, self.window, self.stride, divisor_override=1)
+        areas = [self._extent(axis, x.shape[2 + axis]).to(x) for axis in (0, 1)]
+        return sums / (areas[0][:, None] * areas[1][None, :])
+
+    def _extent(self, axis: int, size: int) -> torch.Tensor:
+        """How much of each window counts: padding does, what lies beyond it does not (Caffe)."""
+        start = torch.arange(self.out_size[axis]) * self.stride[axis] - self.pad[axis]
+        return (start + self.window[axis]).clamp(max=size + self.pad[axis]) - start
+
+    def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        """A mean adds every value of its window; a maximum multiplies nothing."""
+        return 0 if self.maximum else math.prod(tops[0]) * math.prod(self.window)

@@ -1,0 +1,107 @@
+"""Upsample: put pooled values back where they came from (paper, section 3)."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from caffe_compat.errors import LayerError
+from caffe_compat.layer_base import Shape, TorchLayer, check_axes
+from caffe_compat.registry import layer
+
+log = logging.getLogger(__name__)
+
+
+def put_at(x: torch.Tensor, mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Values at flat positions of a plane, zero elsewhere: x, mask (N, C, h, w) -> (N, C, height, width).
+
+    Of two values for one place the later one stays (Caffe assigns); the gradient of each is that of its place.
+
+    Raises:
+        LayerError: a position lies outside the plane.
+    """
+    positions = mask.detach().to(torch.int64).flatten(2)
+    if not torch.compiler.is_compiling():
+        lowest, highest = (int(v) for v in torch.aminmax(positions)) if positions.numel() else (0, 0)
+        if lowest < 0 or highest >= height * width:
+            raise LayerError(
+                f"the mask holds positions from {lowest} to {highest}; expected 0 to {height * width - 1} for an "
+                f"output plane of {height}x{width}"
+            )
+    # scatter's gradient reaches every value that was sent to a place, also those that did not stay: as in Caffe
+    plane = x.new_zeros(*x.shape[:2], height * width)
+    return plane.scatter_(2, positions, x.flatten(2)).view(*x.shape[:2], height, width)
+
+
+@layer("Upsample")
+class Upsample(TorchLayer):
+    """Index upsampling.
+
+    bottoms: x (N, C, h, w); mask (N, C, h, w), flat positions in the output plane
+    top:     y (N, C, H, W): upsample_h x upsample_w, else scale times the bottom less ``pad_out``
+
+    Unlike Caffe, which keeps the size of the first pass, the size follows the bottoms where it is a scale.
+    """
+
+    bottoms = (2, 2)
+
+    def setup(self) -> None:
+        """Read which way the size is given."""
+        param = self.param = self.message.upsample_param
+        self.fixed = param.HasField("upsample_h") or param.HasField("upsample_w")
+        if self.fixed:
+            if not (param.upsample_h > 1 and param.upsample_w > 1):
+                raise LayerError(
+                    f"`upsample_h: {param.upsample_h}` and `upsample_w: {param.upsample_w}`; expected both, larger than 1"
+                )
+            return
+        by_axis = param.HasField("scale_h") or param.HasField("scale_w")
+        if by_axis and (param.HasField("scale") or not (param.HasField("scale_h") and param.HasField("scale_w"))):
+            raise LayerError("`scale_h` or `scale_w` without the other or beside `scale`; expected both alone, or `scale`")
+        self.scale = (param.scale_h, param.scale_w) if by_axis else (param.scale, param.scale)
+        if min(self.scale) < 2:
+            raise LayerError(f"scale {self.scale}; expected at least 2")
+        for wanted, scale, name in ((param.pad_out_h, self.scale[0], "h"), (param.pad_out_w, self.scale[1], "w")):
+            if wanted and scale != 2:
+                raise LayerError(f"`pad_out_{name}: true` with scale {scale}; expected scale 2")
+
+    def output_size(self, x: Shape) -> tuple[int, int]:
+        """Height and width of the output plane for a bottom (N, C, h, w)."""
+        if self.fixed:
+            return self.param.upsample_h, self.param.upsample_w
+        return (
+            x[2] * self.scale[0] - int(self.param.pad_out_h),
+            x[3] * self.scale[1] - int(self.param.pad_out_w),
+        )
+
+    def pinned_plane(self) -> tuple[int, int] | None:
+        """The output plane where it is written down."""
+        return self.output_size(()) if self.fixed else None
+
+    def top_shapes(self, *bottoms: Shape) -> list[Shape]:
+        """The output plane, checked against the plane that the mask points into."""
+        x, mask = bottoms
+        check_axes(x, 4, "pooled map")
+        if tuple(x) != tuple(mask):
+            raise LayerError(
+                f"the pooled map {tuple(x)} and its mask {tuple(mask)} differ in shape; expected the same. Where the map "
+                "was itself upsampled, the layer that did it has a size that does not fit: "
+                f"set its `upsample_h: {mask[2]} upsample_w: {mask[3]}`"
+            )
+        self.height, self.width = self.output_size(x)
+        plane = getattr(mask, "plane", None)
+        if plane is not None and plane != (self.height, self.width):
+            self._judge(plane)
+        return [(*x[:2], self.height, self.width)]
+
+    def _judge(self, plane: tuple[int, int]) -> None:
+        said = f"the mask points into a plane of {plane[0]}x{plane[1]}, the output is {self.height}x{self.width}"
+        fit = f"`upsample_h: {plane[0]} upsample_w: {plane[1]}`"
+        if plane[0] * plane[1] > self.height * self.width:
+            raise LayerError(f"{said}: indices can fall outside; expected {fit}")
+        log.warning("layer %r: %s, so the maps are not aligned; %s would fit", self.name, said, fit)
+
+    def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
+        """Put the values back."""
+        return put_at(*bottoms, self.height, self.width)

@@ -1,0 +1,217 @@
+"""Net: a Caffe network as a torch module, with the pycaffe face on the same object.
+
+Called with tensors it is a torch module: differentiable, and it frees what is no longer needed. Called with NumPy
+arrays or with nothing it is pycaffe's Net: every blob is kept, and ``backward`` leaves the gradients where Caffe does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+
+import torch
+from torch import nn
+
+from caffe_compat import layer_types as layer_types  # registers the layer types
+from caffe_compat.blob import Blob, ParamBlob
+from caffe_compat.device import chosen_device
+from caffe_compat.errors import LayerError, NetError
+from caffe_compat.fillers import fill
+from caffe_compat.graph import Node, Param, build_graph
+from caffe_compat.layer_base import Shape, TorchLayer
+from caffe_compat.paths import Paths
+from caffe_compat.pycaffe import PycaffeFace
+from prototxt.caffe_pb2 import NetParameter
+from prototxt.net_file import NetFile, read_net
+
+NetSource = str | PathLike[str] | NetFile | NetParameter
+
+
+class Net(PycaffeFace, nn.Module):
+    """A network, built from a prototxt file.
+
+    ``Net(proto, phase)``, ``Net(proto, weights, phase)`` or ``Net(proto, phase, weights=…)``.
+
+    Args:
+        network: the prototxt file, or one that was read already.
+        args: the phase (``TRAIN`` or ``TEST``), or the weights file and the phase.
+        level, stages: the rest of the state that ``include`` and ``exclude`` rules look at.
+        dialect: whose Caffe to follow where the forks differ; by default what the file gives away, else "segnet".
+        input_shapes: shapes for inputs and for the tops of data layers, e.g. ``{"data": (4, 3, 360, 480)}``.
+        image_size: (height, width) of every image input, in place of what the file says.
+        roots: pairs ``(old, new)`` of path prefixes, for files that the prototxt names and that lie elsewhere.
+
+    Raises:
+        FormatError: the file cannot be read; MissingFileError: it is not there.
+        NetError: the net cannot be built, with everything that is wrong with it.
+    """
+
+    def __init__(
+        self,
+        network: NetSource,
+        *args: int | str | PathLike[str],
+        phase: int | None = None,
+        level: int = 0,
+        stages: Sequence[str] | None = None,
+        weights: str | PathLike[str] | None = None,
+        dialect: str | None = None,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        image_size: tuple[int, int] | None = None,
+        roots: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__()
+        given = [phase] if phase is not None else []
+        numbers = [arg for arg in args if isinstance(arg, int)] + given
+        files = [arg for arg in args if not isinstance(arg, int)] + ([weights] if weights is not None else [])
+        if len(numbers) != 1 or len(files) > 1:
+            raise TypeError("expected Net(prototxt, phase) or Net(prototxt, weights, phase), with phase TRAIN or TEST")
+        file = _as_file(network, dialect)
+        self.graph = build_graph(
+            file,
+            numbers[0],
+            level=level,
+            stages=stages or (),
+            dialect=dialect,
+            input_shapes=input_shapes,
+            image_size=image_size,
+            paths=Paths(file.path, roots),
+        )
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)  # has the device and type of the blobs
+        self.layer = nn.ModuleDict()
+        for node in self.graph.nodes:
+            self._add_parameters(node)
+            self.layer[_module_key(node.layer.name, self.layer)] = node.layer
+        fills = {top: w for node in self.graph.nodes for top, w in zip(node.tops, node.loss_weights, strict=True)}
+        self._blobs = {
+            name: Blob(shape, self._like, fills.get(name, 0.0)) for name, shape in self.graph.blobs.items()
+        }
+        self._records: dict[int, tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]] = {}
+        self.train(numbers[0] == 0)
+        if files:
+            self.copy_from(files[0])
+        if chosen_device() is not None:
+            self.to(chosen_device())
+
+    @property
+    def name(self) -> str:
+        """The name written in the prototxt."""
+        return self.graph.message.name
+
+    @property
+    def dialect(self) -> str:
+        """Whose Caffe the net follows where the forks differ."""
+        return self.graph.dialect
+
+    def _like(self) -> torch.Tensor:
+        return self._anchor
+
+    def _add_parameters(self, node: Node) -> None:
+        for param in node.params:
+            owner, name = node.layer, param.spec.name
+            if param.owner is None:
+                values = torch.empty(param.spec.shape)
+                fill(values, param.spec.filler)
+                owner.register_parameter(name, nn.Parameter(values, requires_grad=param.needs_diff))
+            else:
+                first = self.graph.nodes[param.owner[0]]
+                owner, name = first.layer, first.params[param.owner[1]].spec.name
+                _share(node.layer, param, owner.get_parameter(name))
+            own_diff = param.owner is not None and self.dialect == "segnet"
+            node.layer.param_blobs.append(ParamBlob(owner, name, param, own_diff))
+
+    # ---- the torch face
+
+    def forward(self, *args: object, **kwargs: object) -> dict[str, object]:
+        """With tensors: a torch module. Without: pycaffe's ``forward(blobs, start, end, **inputs)``.
+
+        Tensors are given by blob name, or by position in the order of ``inputs`` (for a net that reads its own data:
+        of the data layer's tops). Any blob that a data layer makes may be given; then nothing is read. The result maps
+        the names of the outputs to tensors.
+
+        Raises:
+            NetError: an input is missing or unknown, or its shape does not fit.
+        """
+        if any(isinstance(value, torch.Tensor) for value in (*args, *kwargs.values())):
+            return self._forward_tensors(*args, **kwargs)
+        return self._forward_arrays(*args, **kwargs)
+
+    def _forward_tensors(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> dict[str, torch.Tensor]:
+        feeds = self.graph.feeds
+        if len(args) > len(feeds):
+            raise NetError(f"{len(args)} tensors for a net with {len(feeds)} inputs ({', '.join(feeds)})")
+        values = dict(zip(feeds, args, strict=False)) | kwargs
+        unknown = [name for name in values if name not in feeds]
+        if unknown:
+            raise NetError(f"{unknown[0]!r} is no input of the net; expected some of {', '.join(feeds)}")
+        self._fit({name: tuple(value.shape) for name, value in values.items()})
+        dead_after = self._last_use()
+        if not torch.is_grad_enabled():  # in-place layers must not write into what the caller gave
+            mutable = {node.bottoms[0] for node in self.graph.nodes if node.layer.in_place}
+            values = {name: value.clone() if name in mutable else value for name, value in values.items()}
+        for i, node in enumerate(self.graph.nodes):
+            if node.layer.is_source and any(top in values for top in node.tops):
+                continue
+            missing = [bottom for bottom in node.bottoms if bottom not in values]
+            if missing:
+                raise NetError(f"{node.where}: needs {missing[0]!r}, which was not given; expected {', '.join(feeds)}")
+            outs = self._call(node, *(values[bottom] for bottom in node.bottoms))
+            values.update(zip(node.tops, outs, strict=True))
+            for name in dead_after[i]:
+                values.pop(name, None)
+        return {name: values[name] for name in self.graph.outputs if name in values}
+
+    def _last_use(self) -> list[list[str]]:
+        """For each node the blobs that nobody needs after it."""
+        last = {name: i for i, node in enumerate(self.graph.nodes) for name in (*node.bottoms, *node.tops)}
+        dead: list[list[str]] = [[] for _ in self.graph.nodes]
+        for name, i in last.items():
+            if name not in self.graph.outputs:
+                dead[i].append(name)
+        return dead
+
+    def _fit(self, given: dict[str, Shape]) -> None:
+        """Follow inputs of another size. Nothing depends on their number N but the shapes of blobs."""
+        if any(shape[1:] != tuple(self._blobs[name].shape[1:]) for name, shape in given.items()):
+            for name, shape in given.items():
+                self._blobs[name].take_shape(shape)
+            self.reshape()
+
+    def _call(self, node: Node, *bottoms: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run one layer. Raises NetError with its place."""
+        try:
+            outs = node.layer(*bottoms)
+        except LayerError as error:
+            raise NetError([text + self._told_files(node, error) for text in error.at(node.where)]) from error
+        return outs if isinstance(outs, tuple) else (outs,)
+
+def _as_file(network: NetSource, dialect: str | None) -> NetFile:
+    if isinstance(network, NetFile):
+        return network
+    if isinstance(network, NetParameter):
+        return NetFile.from_message(network, dialect)
+    return read_net(network, dialect)
+
+
+def _share(layer: TorchLayer, param: Param, owner: nn.Parameter) -> None:
+    """Give a layer the parameter of another one; in its own shape where PERMISSIVE sharing allows another."""
+    name, shape = param.spec.name, param.spec.shape
+    if tuple(owner.shape) == tuple(shape):
+        layer.register_parameter(name, owner)
+        return
+
+    def view(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        setattr(module, name, owner.view(shape))
+
+    layer.register_forward_pre_hook(view)
+
+
+def _module_key(name: str, taken: nn.ModuleDict) -> str:
+    """A layer's name as a key of a ModuleDict, where a dot or the name of an attribute is not allowed."""
+    key = name.replace("%", "%25").replace(".", "%2E") or "%"
+    if hasattr(nn.ModuleDict, key):
+        key += "%"
+    count = 2
+    unique = key
+    while unique in taken:
+        unique, count = f"{key}#{count}", count + 1
+    return unique

@@ -1,0 +1,1 @@
+"""Weights and graphs from Caffe into torch, and back."""

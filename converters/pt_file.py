@@ -1,0 +1,95 @@
+"""The ``.pt`` file of a converted network: weights, and everything needed to build the net without its prototxt."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from caffe_compat import TEST, TRAIN, Net
+from prototxt import text
+from prototxt.errors import FormatError, MissingFileError
+from prototxt.net_file import parse_net
+
+_FORMAT = "caffe-segnet"
+_VERSION = 1
+_PHASES = {"TRAIN": TRAIN, "TEST": TEST}
+
+
+def save_pt(net: Net, path: str | PathLike[str], *, trained: bool, source: str = "") -> None:
+    """Write a net. The file appears whole or not at all.
+
+    It holds only numbers, texts and tensors, so that ``torch.load(path, weights_only=True)`` reads it; its
+    ``state_dict`` is that of the net.
+
+    Args:
+        net: the net.
+        path: where to; an existing file is replaced.
+        trained: whether the weights come from a file, or from the fillers.
+        source: where the weights come from, for people.
+    """
+    shapes = {name: list(net.blobs[name].shape) for name in net.graph.feeds}
+    content = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "prototxt": text.format(net.graph.source),
+        "dialect": net.dialect,
+        "phase": "TRAIN" if net.graph.context.phase == TRAIN else "TEST",
+        "level": net.graph.level,
+        "stages": list(net.graph.stages),
+        "input_shapes": shapes,
+        "trained": trained,
+        "source": source,
+        "state_dict": net.state_dict(),
+    }
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_pt(path: str | PathLike[str]) -> dict[str, Any]:
+    """The content of a ``.pt`` file. Raises MissingFileError, or FormatError for another kind of file."""
+    if not Path(path).is_file():
+        raise MissingFileError(f"{path}: there is no such file; expected a .pt file made by converters.caffe2torch")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise FormatError(f"{path}: torch cannot read it ({error}); expected a .pt file made by converters.caffe2torch") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise FormatError(f"{path}: not made by converters.caffe2torch; expected a file that it wrote")
+    if content["version"] > _VERSION:
+        raise FormatError(f"{path}: version {content['version']}; expected at most {_VERSION}: update this package")
+    return content
+
+
+def load_pt(path: str | PathLike[str]) -> Net:
+    """The net of a ``.pt`` file, with its weights. Raises FormatError, MissingFileError."""
+    content = read_pt(path)
+    net = Net(
+        parse_net(content["prototxt"], str(path), content["dialect"]),
+        _PHASES[content["phase"]],
+        level=content["level"],
+        stages=content["stages"],
+        dialect=content["dialect"],
+        input_shapes=content["input_shapes"],
+    )
+    net.load_state_dict(content["state_dict"])
+    return net
