@@ -24,7 +24,9 @@ def set_mode_gpu() -> None:
     """
     global _mode
     if not torch.cuda.is_available():
-        raise NetError("set_mode_gpu: torch sees no CUDA device here; use set_mode_cpu(), or install a CUDA build of torch")
+        raise NetError(
+            "set_mode_gpu: torch sees no CUDA device here; use set_mode_cpu(), or install a CUDA build of torch"
+        )
     _mode = "gpu"
 
 

@@ -29,9 +29,13 @@ def check_filler(param: FillerParameter) -> None:
     """Raise LayerError for a filler that does not exist or does not know ``sparse``."""
     if param.type not in _fillers:
         hint = nearest(param.type, _fillers)
-        raise LayerError(f"unknown filler type {param.type!r}; {hint or 'expected one of ' + ', '.join(sorted(_fillers))}")
+        raise LayerError(
+            f"unknown filler type {param.type!r}; {hint or 'expected one of ' + ', '.join(sorted(_fillers))}"
+        )
     if param.sparse != -1 and param.type != "gaussian":
-        raise LayerError(f"filler type {param.type!r} has `sparse: {param.sparse}`; only the gaussian filler knows sparse")
+        raise LayerError(
+            f"filler type {param.type!r} has `sparse: {param.sparse}`; only the gaussian filler knows sparse"
+        )
 
 
 def fill(tensor: torch.Tensor, param: FillerParameter) -> None:

@@ -63,8 +63,6 @@ def _prune_backward(graph: Graph) -> None:
 def _force(graph: Graph) -> None:
     for node in graph.nodes:
         node.needs_backward = True
-        node.propagate_down = [
-            down or node.layer.may_force_backward(i) for i, down in enumerate(node.propagate_down)
-        ]
+        node.propagate_down = [down or node.layer.may_force_backward(i) for i, down in enumerate(node.propagate_down)]
         for param in node.params:
             param.needs_diff = True

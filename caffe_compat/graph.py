@@ -10,6 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from prototxt.net_file import NetFile
+from prototxt.state import filter_net
+
 from caffe_compat import registry
 from caffe_compat.errors import LayerError, NetError
 from caffe_compat.gradients import mark_gradients
@@ -18,8 +21,6 @@ from caffe_compat.paths import Paths
 from caffe_compat.sizing import with_guessed_size
 from caffe_compat.splits import insert_splits
 from prototxt.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
-from prototxt.net_file import NetFile
-from prototxt.state import filter_net
 
 
 @dataclass
@@ -197,7 +198,9 @@ class _Builder:
         by_dims = [tuple(net.input_dim[4 * i : 4 * i + 4]) for i in range(len(net.input_dim) // 4)]
         written = [tuple(shape.dim) for shape in net.input_shape] or by_dims
         if net.input_shape and net.input_dim:
-            self.problems.append(f"{self.file.path}: both `input_shape` and `input_dim` are given; expected one of them")
+            self.problems.append(
+                f"{self.file.path}: both `input_shape` and `input_dim` are given; expected one of them"
+            )
         for i, name in enumerate(names):
             shape = self.context.sized(name, written[i] if i < len(written) else None)
             self.known.add(name)
@@ -283,7 +286,9 @@ class _Builder:
         specs = node.layer.param_specs(*node.bottom_shapes)
         settings = list(node.message.param)
         if len(settings) > len(specs):
-            raise LayerError(f"{len(settings)} times `param` for {len(specs)} parameter blobs; expected at most one each")
+            raise LayerError(
+                f"{len(settings)} times `param` for {len(specs)} parameter blobs; expected at most one each"
+            )
         settings += [ParamSpec() for _ in specs[len(settings) :]]
         return [self._param(i, spec, setting) for i, (spec, setting) in enumerate(zip(specs, settings, strict=True))]
 

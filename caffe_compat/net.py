@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 
 import torch
+from prototxt.net_file import NetFile, read_net
 from torch import nn
 
 from caffe_compat import layer_types as layer_types  # registers the layer types
@@ -22,7 +23,6 @@ from caffe_compat.layer_base import Shape, TorchLayer
 from caffe_compat.paths import Paths
 from caffe_compat.pycaffe import PycaffeFace
 from prototxt.caffe_pb2 import NetParameter
-from prototxt.net_file import NetFile, read_net
 
 NetSource = str | PathLike[str] | NetFile | NetParameter
 
@@ -82,9 +82,7 @@ class Net(PycaffeFace, nn.Module):
             self._add_parameters(node)
             self.layer[_module_key(node.layer.name, self.layer)] = node.layer
         fills = {top: w for node in self.graph.nodes for top, w in zip(node.tops, node.loss_weights, strict=True)}
-        self._blobs = {
-            name: Blob(shape, self._like, fills.get(name, 0.0)) for name, shape in self.graph.blobs.items()
-        }
+        self._blobs = {name: Blob(shape, self._like, fills.get(name, 0.0)) for name, shape in self.graph.blobs.items()}
         self._records: dict[int, tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]] = {}
         self.train(numbers[0] == 0)
         if files:
@@ -183,6 +181,7 @@ class Net(PycaffeFace, nn.Module):
         except LayerError as error:
             raise NetError([text + self._told_files(node, error) for text in error.at(node.where)]) from error
         return outs if isinstance(outs, tuple) else (outs,)
+
 
 def _as_file(network: NetSource, dialect: str | None) -> NetFile:
     if isinstance(network, NetFile):

@@ -109,7 +109,9 @@ class PycaffeFace:
         for name, array in arrays.items():
             blob = self._blobs[name]
             if array.shape[:1] != tuple(blob.shape[:1]):
-                raise NetError(f"{what} {name!r} has the shape {array.shape}; expected {blob.shape[0]} items (reshape first?)")
+                raise NetError(
+                    f"{what} {name!r} has the shape {array.shape}; expected {blob.shape[0]} items (reshape first?)"
+                )
             try:
                 (blob.data if what == "input" else blob.diff)[...] = array
             except ValueError as error:

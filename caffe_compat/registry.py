@@ -48,5 +48,5 @@ def unknown_type(type_name: str) -> str:
     hint = nearest(type_name, known_types())
     return (
         f"unknown layer type {type_name!r}; {hint + ' ' if hint else ''}A type of one's own is registered with "
-        "`@caffe_compat.layer(\"Name\")` on a subclass of caffe_compat.TorchLayer before the net is built"
+        '`@caffe_compat.layer("Name")` on a subclass of caffe_compat.TorchLayer before the net is built'
     )

@@ -8,15 +8,16 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 import numpy as np
+from prototxt.weights_h5 import read_weights
 
 from caffe_compat.errors import NetError
-from prototxt.weights_h5 import read_weights
 
 if TYPE_CHECKING:
     from caffe_compat.graph import Node
     from caffe_compat.pycaffe import PycaffeFace
 
 log = logging.getLogger(__name__)
+
 
 @dataclass
 class LoadReport:

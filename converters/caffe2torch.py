@@ -1,6 +1,6 @@
 """Caffe to torch: a prototxt, and its caffemodel if there is one, into a ``.pt`` file.
 
-    python -m converters.caffe2torch segnet.prototxt --weights segnet.caffemodel
+python -m converters.caffe2torch segnet.prototxt --weights segnet.caffemodel
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from prototxt.net_file import find_net, read_net
+
 from caffe_compat import TEST, TRAIN, Net
 from caffe_compat.weights import LoadReport, load_weights
 from converters.check import check_image
@@ -18,7 +20,6 @@ from converters.pt_file import save_pt
 from converters.summary import summary
 from prototxt.dialects import DIALECTS
 from prototxt.errors import CaffeError
-from prototxt.net_file import find_net, read_net
 
 _EPILOG = """\
 examples:
@@ -59,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("prototxt", help="a prototxt file, or the name of a network shipped with the project")
-    parser.add_argument("--weights", metavar="FILE", help="a .caffemodel or .caffemodel.h5 (default: what the fillers give)")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="a .caffemodel or .caffemodel.h5 (default: what the fillers give)"
+    )
     parser.add_argument("--output", metavar="FILE", help="the .pt file to write (default: the prototxt's stem, here)")
     parser.add_argument("--force", action="store_true", help="replace an existing output file")
     parser.add_argument("--phase", choices=("train", "test"), default="test", help="the phase to build (default: test)")

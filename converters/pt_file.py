@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from prototxt.net_file import parse_net
 
 from caffe_compat import TEST, TRAIN, Net
 from prototxt import text
 from prototxt.errors import FormatError, MissingFileError
-from prototxt.net_file import parse_net
 
 _FORMAT = "caffe-segnet"
 _VERSION = 1
@@ -72,7 +72,9 @@ def read_pt(path: str | PathLike[str]) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise FormatError(f"{path}: torch cannot read it ({error}); expected a .pt file made by converters.caffe2torch") from error
+        raise FormatError(
+            f"{path}: torch cannot read it ({error}); expected a .pt file made by converters.caffe2torch"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise FormatError(f"{path}: not made by converters.caffe2torch; expected a file that it wrote")
     if content["version"] > _VERSION:

@@ -35,7 +35,9 @@ class BN(TorchLayer):
         param = self.message.bn_param
         self.affine_only = param.bn_mode == BNParameter.INFERENCE
         if self.affine_only and len(self.message.top) != 1:
-            raise LayerError(f"{len(self.message.top)} tops with `bn_mode: INFERENCE`; expected 1 (it has no statistics)")
+            raise LayerError(
+                f"{len(self.message.top)} tops with `bn_mode: INFERENCE`; expected 1 (it has no statistics)"
+            )
         check_filler(param.scale_filler)
         check_filler(param.shift_filler)
 
@@ -58,7 +60,11 @@ class BN(TorchLayer):
         """Normalise, then scale and shift."""
         (x,) = bottoms
         if self.affine_only:
-            return x.mul_(self.scale).add_(self.shift) if self.may_overwrite() else torch.addcmul(self.shift, x, self.scale)
+            return (
+                x.mul_(self.scale).add_(self.shift)
+                if self.may_overwrite()
+                else torch.addcmul(self.shift, x, self.scale)
+            )
         y = F.batch_norm(x, None, None, self.scale.flatten(), self.shift.flatten(), training=True, eps=_EPSILON)
         if len(self.message.top) == 1:
             return y

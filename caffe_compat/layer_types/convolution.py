@@ -60,7 +60,9 @@ class Convolution(TorchLayer):
         if param.group < 1 or param.num_output % param.group:
             raise LayerError(f"`num_output: {param.num_output}` is not a multiple of `group: {param.group}`")
         if len(self.message.bottom) != len(self.message.top):
-            raise LayerError(f"{len(self.message.bottom)} bottoms and {len(self.message.top)} tops; expected equal numbers")
+            raise LayerError(
+                f"{len(self.message.bottom)} bottoms and {len(self.message.top)} tops; expected equal numbers"
+            )
         check_filler(param.weight_filler)
         check_filler(param.bias_filler)
 

@@ -45,11 +45,15 @@ class Pooling(TorchLayer):
         if param.global_pooling:
             given = [name for name in ("kernel_size", "kernel_h", "kernel_w") if param.HasField(name)]
             if given:
-                raise LayerError(f"`{given[0]}` beside `global_pooling: true`; expected none, the window is the whole plane")
+                raise LayerError(
+                    f"`{given[0]}` beside `global_pooling: true`; expected none, the window is the whole plane"
+                )
         self.kernel = () if param.global_pooling else self._pair("kernel", "kernel_size")
         self.stride, self.pad = self._pair("stride", "stride"), self._pair("pad", "pad")
         if param.global_pooling and (self.pad != (0, 0) or self.stride != (1, 1)):
-            raise LayerError(f"pad {self.pad} and stride {self.stride} with global pooling; expected pad 0 and stride 1")
+            raise LayerError(
+                f"pad {self.pad} and stride {self.stride} with global pooling; expected pad 0 and stride 1"
+            )
         if min(self.stride) < 1 or (self.kernel and min(self.kernel) < 1):
             raise LayerError(f"kernel {self.kernel} and stride {self.stride}; expected at least 1")
         if self.kernel and any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
@@ -65,7 +69,9 @@ class Pooling(TorchLayer):
         if given:
             return getattr(self.param, names[0]), getattr(self.param, names[1])
         if stem == "kernel" and not self.param.HasField(single):
-            raise LayerError("no window size; expected `kernel_size`, or `kernel_h` and `kernel_w`, or `global_pooling`")
+            raise LayerError(
+                "no window size; expected `kernel_size`, or `kernel_h` and `kernel_w`, or `global_pooling`"
+            )
         return (getattr(self.param, single),) * 2
 
     def top_shapes(self, *bottoms: Shape) -> list[Shape]:
@@ -78,7 +84,9 @@ class Pooling(TorchLayer):
         sizes = zip(x[2:], self.window, self.stride, self.pad, strict=True)
         out = tuple(pooled_size(*axis, clip, round_up) for axis in sizes)
         if min(out) < 1:
-            raise LayerError(f"the bottom {tuple(x)} is too small for the window {self.window}; expected a larger input")
+            raise LayerError(
+                f"the bottom {tuple(x)} is too small for the window {self.window}; expected a larger input"
+            )
         self.out_size = out
         shape = (x[0], x[1], *out)
         return [shape, MaskShape(shape, (x[2], x[3]))][: len(self.message.top)]

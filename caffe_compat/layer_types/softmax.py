@@ -109,7 +109,9 @@ class SoftmaxWithLoss(TorchLayer):
                 f"e.g. {(*scores[: self.axis], 1, *scores[self.axis + 1 :])}"
             )
         if self.class_weights and len(self.class_weights) != classes:
-            raise LayerError(f"{len(self.class_weights)} times `class_weighting` for {classes} classes; expected one each")
+            raise LayerError(
+                f"{len(self.class_weights)} times `class_weighting` for {classes} classes; expected one each"
+            )
         return [(), scores][: max(1, len(self.message.top))]
 
     def divisor(self, items: int, places: int, counted: torch.Tensor | int) -> torch.Tensor | int:

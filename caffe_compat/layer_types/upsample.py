@@ -58,7 +58,9 @@ class Upsample(TorchLayer):
             return
         by_axis = param.HasField("scale_h") or param.HasField("scale_w")
         if by_axis and (param.HasField("scale") or not (param.HasField("scale_h") and param.HasField("scale_w"))):
-            raise LayerError("`scale_h` or `scale_w` without the other or beside `scale`; expected both alone, or `scale`")
+            raise LayerError(
+                "`scale_h` or `scale_w` without the other or beside `scale`; expected both alone, or `scale`"
+            )
         self.scale = (param.scale_h, param.scale_w) if by_axis else (param.scale, param.scale)
         if min(self.scale) < 2:
             raise LayerError(f"scale {self.scale}; expected at least 2")
