@@ -92,11 +92,18 @@ class Half:
         self.shape = tuple(shape)
 
 
+class Anchor:
+    """Has the device and the type of a net's blobs. (It is no part of the net, so that no cycle keeps blobs alive.)"""
+
+    def __init__(self) -> None:
+        self.tensor = torch.empty(0)
+
+
 class Blob:
     """A named array with its gradient (pycaffe: ``Blob``). Axes are (N, C, H, W) for images."""
 
-    def __init__(self, shape: Shape, like: Callable[[], torch.Tensor], diff_fill: float = 0.0) -> None:
-        self._like = like
+    def __init__(self, shape: Shape, anchor: Anchor, diff_fill: float = 0.0) -> None:
+        self._anchor = anchor
         self._shape = shape
         self._data = Half(tuple(shape))
         self._diff = Half(tuple(shape), diff_fill)
@@ -104,12 +111,12 @@ class Blob:
     @property
     def data(self) -> np.ndarray:
         """The values, as a writable view."""
-        return self._data.array(self._like())
+        return self._data.array(self._anchor.tensor)
 
     @property
     def diff(self) -> np.ndarray:
         """The gradient that the last backward pass left here, as a writable view."""
-        return self._diff.array(self._like())
+        return self._diff.array(self._anchor.tensor)
 
     @property
     def shape(self) -> Shape:
@@ -164,11 +171,11 @@ class Blob:
 
     def data_tensor(self) -> torch.Tensor:
         """The values, as the layers see them."""
-        return self._data.tensor(self._like())
+        return self._data.tensor(self._anchor.tensor)
 
     def diff_tensor(self) -> torch.Tensor:
         """The gradient, as the layers see it."""
-        return self._diff.tensor(self._like())
+        return self._diff.tensor(self._anchor.tensor)
 
     def put_data(self, tensor: torch.Tensor) -> None:
         """Take over computed values."""
@@ -189,7 +196,7 @@ class ParamBlob(Blob):
     """
 
     def __init__(self, owner: nn.Module, name: str, param: Param, own_diff: bool) -> None:
-        super().__init__(param.spec.shape, lambda: self.parameter.data)
+        super().__init__(param.spec.shape, Anchor())
         self._owner, self._name, self._own_diff = owner, name, own_diff
         self.lr_mult, self.decay_mult = param.settings.lr_mult, param.settings.decay_mult
         self.needs_diff = param.needs_diff
@@ -202,7 +209,7 @@ class ParamBlob(Blob):
     def data_tensor(self) -> torch.Tensor:
         """The parameter's values in this blob's shape."""
         self._data.bind(self.parameter.data.view(self._shape))
-        return super().data_tensor()
+        return self._data.tensor(self.parameter.data)
 
     def diff_tensor(self) -> torch.Tensor:
         """The parameter's gradient in this blob's shape; zero before the first backward pass."""
@@ -210,7 +217,7 @@ class ParamBlob(Blob):
             if self.parameter.grad is None:
                 self.parameter.grad = torch.zeros_like(self.parameter)
             self._diff.bind(self.parameter.grad.view(self._shape))
-        return super().diff_tensor()
+        return self._diff.tensor(self.parameter.data)
 
     @property
     def data(self) -> np.ndarray:

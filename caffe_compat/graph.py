@@ -206,8 +206,8 @@ class _Builder:
             self.known.add(name)
             if shape is None:
                 self.problems.append(
-                    f"{self.file.path}: input {name!r} has no shape; expected one `input_shape {{ dim: … }}` (or 4 times "
-                    f"`input_dim`) for each `input`, or input_shapes={{{name!r}: (N, C, H, W)}}"
+                    f"{self.file.path}: input {name!r} has no shape; expected one `input_shape {{ dim: … }}` "
+                    f"(or 4 times `input_dim`) for each `input`, or input_shapes={{{name!r}: (N, C, H, W)}}"
                 )
                 continue
             self.shapes[name] = shape
@@ -250,8 +250,8 @@ class _Builder:
             if top in tops[:i] or (top in self.known and not in_place):
                 maker = next((node.where for node in reversed(self.nodes) if top in node.tops), "an input of the net")
                 problems.append(
-                    f"duplicate top {top!r}, already made by {maker}; expected a new name, or the same name as the bottom "
-                    "at that place for an in-place layer without other readers"
+                    f"duplicate top {top!r}, already made by {maker}; expected a new name, or the same name "
+                    "as the bottom at that place for an in-place layer without other readers"
                 )
         return problems
 
@@ -303,7 +303,7 @@ class _Builder:
         permissive = setting.share_mode == ParamSpec.PERMISSIVE
         if tuple(theirs) != tuple(spec.shape) and not (permissive and math.prod(theirs) == math.prod(spec.shape)):
             raise LayerError(
-                f"param {setting.name!r} is shared with layer {first.layer.name!r}, but has the shape {spec.shape} here "
-                f"and {theirs} there; expected {'as many values' if permissive else 'the same shape'}"
+                f"param {setting.name!r} is shared with layer {first.layer.name!r}, but has the shape {spec.shape} "
+                f"here and {theirs} there; expected {'as many values' if permissive else 'the same shape'}"
             )
         return Param(spec, setting, owner)

@@ -6,7 +6,7 @@ arrays or with nothing it is pycaffe's Net: every blob is kept, and ``backward``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 
 import torch
@@ -14,7 +14,7 @@ from prototxt.net_file import NetFile, read_net
 from torch import nn
 
 from caffe_compat import layer_types as layer_types  # registers the layer types
-from caffe_compat.blob import Blob, ParamBlob
+from caffe_compat.blob import Anchor, Blob, ParamBlob
 from caffe_compat.device import chosen_device
 from caffe_compat.errors import LayerError, NetError
 from caffe_compat.fillers import fill
@@ -76,13 +76,15 @@ class Net(PycaffeFace, nn.Module):
             image_size=image_size,
             paths=Paths(file.path, roots),
         )
-        self.register_buffer("_anchor", torch.empty(0), persistent=False)  # has the device and type of the blobs
+        self._anchor = Anchor()
         self.layer = nn.ModuleDict()
         for node in self.graph.nodes:
             self._add_parameters(node)
             self.layer[_module_key(node.layer.name, self.layer)] = node.layer
         fills = {top: w for node in self.graph.nodes for top, w in zip(node.tops, node.loss_weights, strict=True)}
-        self._blobs = {name: Blob(shape, self._like, fills.get(name, 0.0)) for name, shape in self.graph.blobs.items()}
+        self._blobs = {
+            name: Blob(shape, self._anchor, fills.get(name, 0.0)) for name, shape in self.graph.blobs.items()
+        }
         self._records: dict[int, tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]] = {}
         self.train(numbers[0] == 0)
         if files:
@@ -100,8 +102,11 @@ class Net(PycaffeFace, nn.Module):
         """Whose Caffe the net follows where the forks differ."""
         return self.graph.dialect
 
-    def _like(self) -> torch.Tensor:
-        return self._anchor
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Net:
+        """torch's way to every ``to``, ``cuda``, ``double`` …"""
+        super()._apply(fn, recurse)
+        self._anchor.tensor = fn(self._anchor.tensor)
+        return self
 
     def _add_parameters(self, node: Node) -> None:
         for param in node.params:

@@ -138,7 +138,7 @@ class PycaffeFace:
     def _move(self) -> None:
         """Follow set_mode_cpu and set_mode_gpu, and upload what was written on the host."""
         device = chosen_device()
-        if device is not None and self._anchor.device != device:
+        if device is not None and self._anchor.tensor.device != device:
             self.to(device)
         for node in self.graph.nodes:
             for param in node.layer.blobs:
@@ -163,7 +163,7 @@ class PycaffeFace:
             with torch.no_grad():
                 outs = self._call(node, *values)
         for top, out in zip(node.tops, outs, strict=True):
-            blobs[top].put_data(out.detach().to(self._anchor.device))
+            blobs[top].put_data(out.detach().to(self._anchor.tensor.device))
 
     def _told_files(self, node: Node, error: LayerError) -> str:
         """For labels that do not fit: the files they were read from."""

@@ -38,5 +38,5 @@ def summary(net: Net) -> str:
     rows.append(["total", "", "", f"{totals[0]:,}", human(totals[1]), human(totals[2], "B")])
     headers = ["layer", "type", "output", "parameters", "multiply-adds", "memory"]
     table = tabulate(rows, headers, colalign=("left", "left", "left", "right", "right", "right"), disable_numparse=True)
-    weights = human(totals[0] * _BYTES, "B")
-    return f"{table}\n{totals[0]:,} parameters ({weights}), {human(totals[1])} multiply-adds, {human(totals[2], 'B')} of blobs"
+    parameters = f"{totals[0]:,} parameters ({human(totals[0] * _BYTES, 'B')})"
+    return f"{table}\n{parameters}, {human(totals[1])} multiply-adds, {human(totals[2], 'B')} of blobs"

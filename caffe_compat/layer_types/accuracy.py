@@ -47,7 +47,7 @@ class Accuracy(TorchLayer):
         return [(), self.per_class_shape(classes)][: len(self.message.top)]
 
     def ahead(self, scores: torch.Tensor, labels: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        """How many classes rank before the label: scores (outer, K, inner); labels and their scores (outer, 1, inner)."""
+        """How many classes rank before the label: scores (outer, K, inner), labels and own scores (outer, 1, inner)."""
         index = torch.arange(scores.shape[1], device=scores.device)[:, None]
         return ((scores > own) | ((scores == own) & (index > labels))).sum(1, keepdim=True)
 

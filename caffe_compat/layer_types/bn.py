@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from caffe_compat.errors import LayerError
 from caffe_compat.fillers import check_filler
@@ -12,6 +11,46 @@ from caffe_compat.registry import layer
 from prototxt.caffe_pb2 import BNParameter
 
 _EPSILON = 1e-9  # hard-wired in Caffe's BN
+
+
+def _per_channel(values: torch.Tensor) -> torch.Tensor:
+    """(C,) or (1, C, 1, 1) as (1, C, 1, 1)."""
+    return values.view(1, -1, 1, 1)
+
+
+class _Normalise(torch.autograd.Function):
+    """Batch normalisation in Caffe's order of operations, which torch's own folds into one multiplication.
+
+    Where a mean is large beside its deviation that order decides the last bits, and near-ties in pooling hang on them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        x: torch.Tensor,
+        scale: torch.Tensor,
+        shift: torch.Tensor,
+        overwrite: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        mean, variance = torch.ops.aten.batch_norm_update_stats(
+            x, None, None, 0.0
+        )  # several times faster than var_mean
+        deviation = (variance + _EPSILON).sqrt()
+        ctx.save_for_backward(x, scale, mean, deviation)
+        ctx.mark_non_differentiable(mean, variance)
+        y = x.sub_(_per_channel(mean)) if overwrite else x - _per_channel(mean)
+        y.div_(_per_channel(deviation)).mul_(scale).add_(shift)
+        return y, _per_channel(mean), _per_channel(variance)
+
+    @staticmethod
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor, *_: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
+        x, scale, mean, deviation = ctx.saved_tensors
+        dx, dscale, dshift = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, scale.flatten(), None, None, mean, deviation.reciprocal(), True, _EPSILON, [True, True, True]
+        )
+        return dx, dscale.view_as(scale), dshift.view_as(scale), None
 
 
 @layer("BN")
@@ -59,17 +98,12 @@ class BN(TorchLayer):
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Normalise, then scale and shift."""
         (x,) = bottoms
-        if self.affine_only:
-            return (
-                x.mul_(self.scale).add_(self.shift)
-                if self.may_overwrite()
-                else torch.addcmul(self.shift, x, self.scale)
-            )
-        y = F.batch_norm(x, None, None, self.scale.flatten(), self.shift.flatten(), training=True, eps=_EPSILON)
-        if len(self.message.top) == 1:
-            return y
-        variance, mean = torch.var_mean(x.detach(), dim=(0, 2, 3), correction=0, keepdim=True)
-        return (y, mean, variance)[: len(self.message.top)]
+        if not self.affine_only:
+            tops = _Normalise.apply(x, self.scale, self.shift, self.may_overwrite())
+            return tops[: len(self.message.top)]
+        if self.may_overwrite():
+            return x.mul_(self.scale).add_(self.shift)
+        return torch.addcmul(self.shift, x, self.scale)
 
     def overwritten_diffs(
         self, content: torch.Tensor, top_diff: torch.Tensor, diffs: list[torch.Tensor | None]

@@ -93,7 +93,7 @@ class Convolution(TorchLayer):
         weight = getattr(self, "weight", None)
         if weight is not None and weight.shape[1] * self.param.group != channels:
             raise LayerError(
-                f"the bottom has {channels} channels, but the weights were made for {weight.shape[1] * self.param.group}"
+                f"the bottom has {channels} channels, but its weights are for {weight.shape[1] * self.param.group}"
             )
         return [(first[0], self.param.num_output, *out)] * len(bottoms)
 

@@ -52,9 +52,8 @@ class Upsample(TorchLayer):
         self.fixed = param.HasField("upsample_h") or param.HasField("upsample_w")
         if self.fixed:
             if not (param.upsample_h > 1 and param.upsample_w > 1):
-                raise LayerError(
-                    f"`upsample_h: {param.upsample_h}` and `upsample_w: {param.upsample_w}`; expected both, larger than 1"
-                )
+                sizes = f"`upsample_h: {param.upsample_h}` and `upsample_w: {param.upsample_w}`"
+                raise LayerError(f"{sizes}; expected both, larger than 1")
             return
         by_axis = param.HasField("scale_h") or param.HasField("scale_w")
         if by_axis and (param.HasField("scale") or not (param.HasField("scale_h") and param.HasField("scale_w"))):
@@ -87,8 +86,8 @@ class Upsample(TorchLayer):
         check_axes(x, 4, "pooled map")
         if tuple(x) != tuple(mask):
             raise LayerError(
-                f"the pooled map {tuple(x)} and its mask {tuple(mask)} differ in shape; expected the same. Where the map "
-                "was itself upsampled, the layer that did it has a size that does not fit: "
+                f"the pooled map {tuple(x)} and its mask {tuple(mask)} differ in shape; expected the same. Where the "
+                "map was itself upsampled, the layer that did it has a size that does not fit: "
                 f"set its `upsample_h: {mask[2]} upsample_w: {mask[3]}`"
             )
         self.height, self.width = self.output_size(x)

@@ -1,0 +1,89 @@
+"""Holding a net against what Caffe recorded: one runner for all layer cases, one for whole nets."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+import caffe_compat as caffe
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+recipe = _load(GOLDEN / "recipe.py")
+
+
+def deviation(name: str, got: np.ndarray, want: np.ndarray, rtol: float, of_max: float, scale: float = 0.0) -> str:
+    """Empty when every value is within ``rtol`` of itself or ``of_max`` of the largest (or of ``scale``)."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    if got.shape != want.shape:
+        return f"{name}: shape {got.shape}, Caffe has {want.shape}"
+    finite = np.isfinite(want)
+    if not np.array_equal(np.isfinite(got), finite):
+        return f"{name}: not finite where Caffe is, or the other way round"
+    got, want = got[finite], want[finite]
+    if not want.size:
+        return ""
+    excess = np.abs(got - want) - rtol * np.abs(want) - of_max * max(np.abs(want).max(), scale, 1e-12)
+    if excess.max() <= 0:
+        return ""
+    worst = int(excess.argmax())
+    return f"{name}: {got[worst]:.7g} at {worst}, Caffe has {want[worst]:.7g}; {(excess > 0).sum()} of {want.size} off"
+
+
+def layer_case(prototxt: Path) -> list[str]:
+    """Run one recorded case forward and backward. Returns what deviates."""
+    want = dict(np.load(prototxt.with_suffix(".npz")))
+    phase = caffe.TRAIN if "# phase: TRAIN" in prototxt.read_text().split("\n", 1)[0] else caffe.TEST
+    net = caffe.Net(prototxt, phase, dialect=prototxt.parent.name)
+    for key, blob in _blobs(net, want, "param", "bottom", half="data"):
+        blob[...] = want[key]
+    net.forward()
+    found = [deviation(k, got, want[k], 2e-5, 2e-5) for k, got in _blobs(net, want, "top", "blob", half="data")]
+    if any(key.startswith("bottomdiff:") for key in want):
+        for key, blob in _blobs(net, want, "topdiff", half="diff"):
+            blob[...] = want[key]
+        net._backward(len(net.layers) - 1, 0)
+        for key, got in _blobs(net, want, "blobdiff", "bottomdiff", "paramdiff", half="diff"):
+            # the gradient of a bias under batch normalisation is nothing but rounding: judged beside the weight's
+            weights = want.get(f"{key.rsplit(':', 1)[0]}:0") if key.startswith("paramdiff") else None
+            scale = 0.01 * float(np.abs(weights).max()) if weights is not None else 0.0
+            if "label" not in key and "mask" not in key:
+                found.append(deviation(key, got, want[key], 1e-4, 5e-5, scale))
+    return [text for text in found if text]
+
+
+def _blobs(net: caffe.Net, want: dict[str, np.ndarray], *kinds: str, half: str) -> list[tuple[str, np.ndarray]]:
+    """For each recorded array of these kinds its key and the live array of the net."""
+    found = []
+    for key in want:
+        kind, _, rest = key.partition(":")
+        if kind in kinds and kind.startswith("param"):
+            layer, index = rest.rsplit(":", 1)
+            found.append((key, getattr(net.params[layer][int(index)], half)))
+        elif kind in kinds:
+            found.append((key, getattr(net.blobs[rest], half)))
+    return found
+
+
+def fill_by_recipe(net: caffe.Net, seed: int) -> None:
+    """Give a net the weights that the recordings of whole nets were made with."""
+    types = dict(zip(net._layer_names, (layer.type for layer in net.layers), strict=True))
+    for name, blobs in net.params.items():
+        for i, blob in enumerate(blobs):
+            blob.data[...] = recipe.param(name, i, blob.data.shape, types[name], seed)
+
+
+def sample(key: str, blob: np.ndarray) -> np.ndarray:
+    """The values of a large blob that were recorded."""
+    return np.asarray(blob, np.float32).ravel()[recipe.sample_index(key, blob.size)]
