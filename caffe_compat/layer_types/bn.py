@@ -39,8 +39,8 @@ class _Normalise(torch.autograd.Function):
         ctx.save_for_backward(x, scale, mean, deviation)
         ctx.mark_non_differentiable(mean, variance)
         y = x.sub_(_per_channel(mean)) if overwrite else x - _per_channel(mean)
-        y.div_(_per_channel(deviation)).mul_(scale).add_(shift)
-        return y, _per_channel(mean), _per_channel(variance)
+        y.div_(_per_channel(deviation))
+        return torch.addcmul(shift, y, scale, out=y), _per_channel(mean), _per_channel(variance)
 
     @staticmethod
     def backward(
