@@ -23,6 +23,7 @@ from caffe_compat.layer_base import Shape, TorchLayer
 from caffe_compat.paths import Paths
 from caffe_compat.pycaffe import PycaffeFace
 from prototxt.caffe_pb2 import NetParameter
+from prototxt.errors import FormatError, MissingFileError
 
 NetSource = str | PathLike[str] | NetFile | NetParameter
 
@@ -180,11 +181,13 @@ class Net(PycaffeFace, nn.Module):
             self.reshape()
 
     def _call(self, node: Node, *bottoms: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Run one layer. Raises NetError with its place."""
+        """Run one layer. Raises NetError with its place (an error of a file keeps its class)."""
         try:
             outs = node.layer(*bottoms)
         except LayerError as error:
             raise NetError([text + self._told_files(node, error) for text in error.at(node.where)]) from error
+        except (FormatError, MissingFileError) as error:
+            raise type(error)([f"{node.where}: {text}" for text in error.problems]) from error
         return outs if isinstance(outs, tuple) else (outs,)
 
 

@@ -216,5 +216,5 @@ layer { name: "drop" type: "Dropout" phase: TRAIN bottom: "data" top: "y" }"""
 
 
 def test_missing_prototxt_is_a_runtime_error():
-    with pytest.raises(RuntimeError, match="nowhere.prototxt"):
+    with pytest.raises(RuntimeError, match=r"nowhere\.prototxt"):
         caffe.Net("nowhere.prototxt", caffe.TEST)

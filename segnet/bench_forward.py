@@ -1,0 +1,72 @@
+"""Benchmark: the faithful Net against plain PyTorch, forward, one image of 360×480, in one run.
+
+    python -m segnet.bench_forward
+
+Both sides hold the same weights and take turns; the ratio of the medians counts, not the times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from tqdm import tqdm
+
+from caffe_compat import TEST, Net
+from prototxt.net_file import find_net
+from segnet.plain import PlainSegNet
+
+
+def take_turns(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Run each contender once to warm up, then in turns. Returns the seconds of each run."""
+    for run in contenders.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in tqdm(range(rounds), desc="rounds", leave=False):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def give_same_weights(net: Net, plain: PlainSegNet) -> None:
+    """Copy the plain network's weights into the net, layer by layer in order (both are SegNet)."""
+    ours = [param for node in net.graph.nodes for param in node.layer.blobs]
+    theirs = list(plain.parameters())
+    with torch.no_grad():
+        for blob, parameter in zip(ours, theirs, strict=True):
+            blob.parameter.copy_(parameter.view(blob.shape))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m segnet.bench_forward", description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=9, help="timed runs of each side (default: 9)")
+    rounds = parser.parse_args().rounds
+    net, plain = Net(find_net("segnet"), TEST), PlainSegNet().eval()
+    give_same_weights(net, plain)
+    image = torch.rand(1, 3, 360, 480) * 255
+    with torch.no_grad():
+        agree = (net(image)["prob"].argmax(1) == plain(image).argmax(1)).float().mean()
+        seconds = take_turns(
+            {
+                "plain PyTorch": lambda: plain(image).softmax(1),
+                "Net, called with a tensor": lambda: net(image),
+                "Net, pycaffe's forward": lambda: net.forward(),
+            },
+            rounds,
+        )
+    base = statistics.median(seconds["plain PyTorch"])
+    print(f"SegNet forward, 1×3×360×480, CPU, {torch.get_num_threads()} threads, {rounds} rounds in turns")
+    print(f"labels equal on {agree:.3%} of the pixels")
+    for name, times in seconds.items():
+        spread = f"{min(times) / base:.3f} to {max(times) / base:.3f}"
+        print(f"{name:26} {statistics.median(times) / base:.3f} of plain PyTorch's median ({spread})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""SegNet as anyone would write it in plain PyTorch: the contender in benchmarks, and a layout to map weights to."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+#: Channels of the encoder's convolutions, stage by stage: VGG16's. The decoder mirrors them.
+STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+
+class PlainSegNet(nn.Module):
+    """SegNet (paper, section 3) without anything of Caffe: images (N, 3, H, W) to scores (N, classes, H, W)."""
+
+    def __init__(self, classes: int = 11) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        channels = 3
+        for stage in STAGES:
+            self.encoder.append(_stage([channels, *stage]))
+            channels = stage[-1]
+        for i, stage in reversed(list(enumerate(STAGES))):
+            narrow = STAGES[i - 1][-1] if i else stage[0]
+            self.decoder.append(_stage([*stage, narrow] if i else [*stage]))
+        self.classify = nn.Conv2d(STAGES[0][0], classes, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Down through the encoder, keeping where the maxima were, and up again by those places."""
+        places = []
+        for stage in self.encoder:
+            x = stage(x)
+            size = x.shape[2:]
+            x, indices = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
+            places.append((size, indices))
+        for stage, (size, indices) in zip(self.decoder, reversed(places), strict=True):
+            x = stage(F.max_unpool2d(x, indices, 2, 2, output_size=size))
+        return self.classify(x)
+
+
+def _stage(channels: list[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)

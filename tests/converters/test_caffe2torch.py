@@ -1,0 +1,144 @@
+"""The command that people type: a prototxt in, a .pt file and a table out."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import caffe_compat as caffe
+from converters.caffe2torch import convert, main
+from converters.pt_file import load_pt, read_pt
+from prototxt.errors import CaffeError, FormatError, MissingFileError
+from tests.caffe_compat.nets import AUTOENCODER
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.prototxt").write_text(AUTOENCODER)
+    return tmp_path
+
+
+def save_weights(folder, value):
+    net = caffe.Net("tiny.prototxt", caffe.TEST)
+    for blobs in net.params.values():
+        for blob in blobs:
+            blob.data[...] = value
+    net.save(folder / "tiny.caffemodel")
+    return net
+
+
+def test_net_comes_back_from_the_pt_file_alone(folder):
+    saved = save_weights(folder, 0.25)
+    convert("tiny.prototxt", weights="tiny.caffemodel")
+    (folder / "tiny.prototxt").unlink()
+    net = load_pt("tiny.pt")
+    image = torch.rand(1, 3, 10, 14)
+    assert torch.equal(net(image)["prob"], saved(image)["prob"])
+    assert read_pt("tiny.pt")["trained"] is True
+
+
+def test_pt_file_is_plain_data(folder):
+    convert("tiny.prototxt")
+    content = torch.load("tiny.pt", weights_only=True)
+    assert content["trained"] is False
+    assert set(content["state_dict"]) == set(caffe.Net("tiny.prototxt", caffe.TEST).state_dict())
+    assert 'name: "conv1"' in content["prototxt"]
+
+
+def test_existing_output_needs_force(folder, capsys):
+    (folder / "tiny.pt").write_text("precious")
+    assert main(["tiny.prototxt"]) == 1
+    assert "--force" in capsys.readouterr().err
+    assert (folder / "tiny.pt").read_text() == "precious"
+    assert main(["tiny.prototxt", "--force"]) == 0
+    assert load_pt("tiny.pt").name == ""
+
+
+def test_output_chooses_the_file(folder):
+    convert("tiny.prototxt", "other.pt")
+    assert (folder / "other.pt").exists() and not (folder / "tiny.pt").exists()
+    with pytest.raises(CaffeError, match="folder nowhere does not exist"):
+        convert("tiny.prototxt", "nowhere/x.pt")
+
+
+def test_table_and_what_matched(folder, capsys):
+    save_weights(folder, 1)
+    text = AUTOENCODER.replace('name: "score"', 'name: "other"')
+    (folder / "tiny.prototxt").write_text(text)
+    assert main(["tiny.prototxt", "--weights", "tiny.caffemodel"]) == 0
+    out = capsys.readouterr().out
+    assert "1×4×10×14" in out and "Convolution" in out and "multiply-adds" in out
+    assert "130 parameters" in out  # 4·3·9 + 4, 2·4, 2·4 + 2
+    assert "2 of 3 layers matched" in out and "not in the file" in out and "other" in out and "score" in out
+
+
+def test_without_weights_it_says_untrained(folder, capsys):
+    main(["tiny.prototxt"])
+    assert "untrained" in capsys.readouterr().out
+
+
+def test_every_mismatch_is_told_and_nothing_is_written(folder, capsys):
+    save_weights(folder, 1)
+    text = AUTOENCODER.replace("num_output: 4", "num_output: 5").replace("num_output: 2", "num_output: 3")
+    (folder / "tiny.prototxt").write_text(text)
+    assert main(["tiny.prototxt", "--weights", "tiny.caffemodel"]) == 1
+    error = capsys.readouterr().err
+    assert all(name in error for name in ("'conv1'", "'bn1'", "'score'"))
+    assert "(4, 3, 3, 3)" in error and "(5, 3, 3, 3)" in error
+    assert not (folder / "tiny.pt").exists()
+
+
+def test_phase_and_input_size(folder):
+    text = AUTOENCODER + 'layer { name: "t" type: "ReLU" bottom: "score" top: "t" include { phase: TRAIN } }'
+    (folder / "tiny.prototxt").write_text(text)
+    main(["tiny.prototxt", "--phase", "train", "--input-size", "20x12"])
+    net = load_pt("tiny.pt")
+    assert "t" in net.blobs and net.training and net.blobs["data"].shape == (1, 3, 20, 12)
+
+
+def test_check_draws_the_labels(folder, capsys):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)).save("street.png")
+    assert main(["tiny.prototxt", "--check", "street.png"]) == 0
+    out = capsys.readouterr().out
+    assert "10×14" in out and "tiny_check.png" in out
+    with Image.open("tiny_check.png") as picture:
+        assert picture.width > 14
+
+
+def test_shipped_networks_are_found_by_name(folder, capsys):
+    assert main(["segnet_basic.prototxt"]) == 0
+    assert "1,416,587 parameters" in capsys.readouterr().out
+    assert load_pt("segnet_basic.pt")(torch.zeros(1, 3, 360, 480))["prob"].shape == (1, 11, 360, 480)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing.prototxt"], "nothing.prototxt"),
+        (["tiny.prototxt", "--weights", "nothing.caffemodel"], "nothing.caffemodel"),
+        (["tiny.prototxt", "--check", "nothing.png"], "nothing.png"),
+    ],
+)
+def test_missing_files_are_one_clear_line(folder, capsys, arguments, said):
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and "Traceback" not in error
+
+
+def test_help_explains_itself(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert "--weights" in text and "examples:" in text and "load_pt" in text
+
+
+def test_other_files_are_no_pt_files(folder):
+    torch.save({"a": 1}, "a.pt")
+    (folder / "b.pt").write_text("hello")
+    with pytest.raises(FormatError, match=r"a\.pt"):
+        read_pt("a.pt")
+    with pytest.raises(FormatError, match=r"b\.pt"):
+        read_pt("b.pt")
+    with pytest.raises(MissingFileError):
+        read_pt("c.pt")
