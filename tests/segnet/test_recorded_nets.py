@@ -18,7 +18,8 @@ def built(name, phase):
     """A shipped net, its dropout still as in the recordings."""
     file = read_net(find_net(name))
     for layer in file.message.layer:
-        layer.dropout_param.ClearField("sample_weights_test")
+        if layer.HasField("dropout_param"):
+            layer.dropout_param.ClearField("sample_weights_test")
     return caffe.Net(file, phase)
 
 
