@@ -1,0 +1,181 @@
+"""What a file is that was given as weights but is something else, and what to do about it.
+
+Most of these are what users of Caffe's model zoo ended up with: a pointer instead of the file, a web page instead of
+the file, half a file, the archive around the file, or the other file of the pair.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+
+from google.protobuf.descriptor import Descriptor
+
+from prototxt import caffe_pb2
+from prototxt.wire import LENGTH, VARINT, BrokenWire, Buffer, Field, fits, read_field, read_varint
+
+_NET = caffe_pb2.NetParameter.DESCRIPTOR
+_HEAD = 4096
+_TEXT_MODEL = re.compile(
+    r"^\s*(name|layers?|input|input_dim|input_shape|state|force_backward|debug_info)\s*[:{]", re.MULTILINE
+)
+_TEXT_SOLVER = re.compile(r"^\s*(net|train_net|base_lr|lr_policy|max_iter|snapshot_prefix)\s*:", re.MULTILINE)
+
+_UNPACK = "unpack it and give the .caffemodel inside"
+_TORCH = "a PyTorch file; give a .caffemodel, or use torch.load for this one"
+
+# First bytes of files that no Caffe weights begin with: (offset, bytes, what it is and what to do).
+_SIGNATURES: Sequence[tuple[int, bytes, str]] = (
+    (0, b"\x1f\x8b", f"a gzip archive; {_UNPACK}"),
+    (0, b"BZh", f"a bzip2 archive; {_UNPACK}"),
+    (0, b"\xfd7zXZ\0", f"an xz archive; {_UNPACK}"),
+    (0, b"7z\xbc\xaf\x27\x1c", f"a 7z archive; {_UNPACK}"),
+    (0, b"Rar!\x1a\x07", f"a RAR archive; {_UNPACK}"),
+    (0, b"\x28\xb5\x2f\xfd", f"a zstd archive; {_UNPACK}"),
+    (257, b"ustar", f"a tar archive; {_UNPACK}"),
+    (0, b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", _TORCH),
+    (0, b"\x80\x02", "a Python pickle; give a .caffemodel"),
+    (0, b"\x80\x03", "a Python pickle; give a .caffemodel"),
+    (0, b"\x80\x04", "a Python pickle; give a .caffemodel"),
+    (0, b"\x93NUMPY", "a numpy array; give a .caffemodel"),
+    (0, b"MATLAB 5.0", "a MATLAB file; give a .caffemodel"),
+    (4, b"TFL3", "a TensorFlow Lite model; give a .caffemodel"),
+    (0, b"\x89PNG", "a PNG image; give a .caffemodel"),
+    (0, b"\xff\xd8\xff", "a JPEG image; give a .caffemodel"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file; prototxt.weights_h5.read_weights reads Caffe's HDF5 weights"),
+)
+
+_SOLVER_STATE = "a solver state (.solverstate); its weights are in the .caffemodel of the same iteration"
+
+# Other messages of Caffe: (message, fields that it surely has, what it is and what to do).
+_MESSAGES = (
+    (caffe_pb2.SolverState, {"iter", "history"}, _SOLVER_STATE),
+    (caffe_pb2.SolverState, {"iter", "learned_net"}, _SOLVER_STATE),
+    (caffe_pb2.BlobProto, {"data"}, "a single blob (a mean image, .binaryproto); give the .caffemodel"),
+)
+
+
+def explain(buffer: Buffer, good: Sequence[Field], error: BrokenWire | None) -> str:
+    """What ``buffer`` is, given that it is not a NetParameter with layers, and what to do.
+
+    ``good``: the fields that could be walked before ``error``.
+    """
+    return _foreign(buffer) or _text(bytes(buffer[:_HEAD])) or another_message(good) or _broken_net(buffer, good, error)
+
+
+def _foreign(buffer: Buffer) -> str | None:
+    if not len(buffer):
+        return "empty (0 bytes); copy or download it again"
+    head = bytes(buffer[:_HEAD])
+    for what in (_pointer, _web_page, _safetensors):
+        if found := what(head):
+            return found
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _zip(head + bytes(buffer[-(1 << 16) :]))
+    return next((what for offset, magic, what in _SIGNATURES if head.startswith(magic, offset)), None)
+
+
+def _broken_net(buffer: Buffer, good: Sequence[Field], error: BrokenWire | None) -> str:
+    """The file is cut off, or was never a NetParameter: which layer is cut, bytes expected and bytes there."""
+    layers = [field for field in good if layer_message(field.number) is not None]
+    if error is None:
+        return "a net without a layer, so without weights; give a .caffemodel"
+    start = good[-1].end if good else 0
+    with suppress(BrokenWire):
+        number, body = read_varint(buffer, start, len(buffer))
+        declared = _NET.fields_by_number.get(number >> 3)
+        if error.truncated and declared is not None:
+            lead = f"cut off: it has {len(buffer)} bytes and ends within "
+            advice = "; copy or download it again"
+            if layer_message(declared.number) is None or number & 7 != LENGTH:
+                return lead + f"field {declared.name}, which begins at byte {start}" + advice
+            length, body = read_varint(buffer, body, len(buffer))
+            name = layer_label(buffer, body, len(buffer), declared.message_type, len(layers))
+            missing = f"{length} bytes expected from byte {body} on, {len(buffer) - body} found"
+            return lead + f"{name}: {missing}" + advice
+    if layers:
+        return f"damaged at byte {error.offset}: {error.problem}; copy or download it again"
+    return f"not Caffe weights (byte {error.offset}: {error.problem}); give a .caffemodel or .caffemodel.h5"
+
+
+def layer_label(buffer: Buffer, start: int, end: int, message: Descriptor, index: int) -> str:
+    """``layer 3 'conv1'`` for the layer in ``buffer[start:end]``, of which only the first bytes need be there."""
+    name = message.fields_by_name["name"].number
+    at = start
+    with suppress(BrokenWire):
+        while at < end:
+            field = read_field(buffer, at, end)
+            if field.number == name and field.wire_type == LENGTH:
+                return f"layer {index} {bytes(buffer[field.body : field.end]).decode('utf-8', 'replace')!r}"
+            at = field.end
+    return f"layer {index}"
+
+
+def layer_message(number: int) -> Descriptor | None:
+    """The message of a NetParameter's field, if the field holds a layer (of V2, or of V1 and V0)."""
+    declared = _NET.fields_by_number.get(number)
+    return declared.message_type if declared is not None and declared.name in ("layer", "layers") else None
+
+
+def _pointer(head: bytes) -> str | None:
+    if not head.startswith(b"version https://git-lfs.github.com/spec/"):
+        return None
+    size = re.search(rb"^size (\d+)", head, re.MULTILINE)
+    of = f" to a file of {int(size[1])} bytes" if size else ""
+    return f"a git-LFS pointer{of}, not the file itself; run `git lfs pull` in its repository"
+
+
+def _web_page(head: bytes) -> str | None:
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if not start.startswith((b"<!doctype", b"<html", b"<head", b"<script", b"<?xml", b"<!--")):
+        return None
+    return (
+        "a web page (HTML or XML), not the file itself: the download went to a page that asks something first; "
+        "open the link in a browser and save the file that it leads to"
+    )
+
+
+def _safetensors(head: bytes) -> str | None:
+    size = int.from_bytes(head[:8], "little")
+    return "a safetensors file; give a .caffemodel" if head[8:10] == b'{"' and size < 1 << 32 else None
+
+
+def _zip(names: bytes) -> str:
+    """``names``: the ends of the archive, which hold the names in it."""
+    kinds = (
+        (b".caffemodel", f"a zip archive; {_UNPACK}"),
+        (b"data.pkl", _TORCH),
+        (b".npy", "a numpy .npz file; give a .caffemodel"),
+        (b"model.weights.h5", "a Keras model; give a .caffemodel"),
+    )
+    return next((what for name, what in kinds if name in names), f"a zip archive; {_UNPACK}")
+
+
+def _text(head: bytes) -> str | None:
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3 or len(head) < _HEAD:
+            return None
+        text = head[: error.start].decode()
+    if any(ord(char) < 32 and char not in "\t\n\v\f\r" for char in text):
+        return None
+    if _TEXT_SOLVER.search(text) and not re.search(r"^\s*layers?\s*[:{]", text, re.MULTILINE):
+        return "a solver definition in text (solver.prototxt); give the .caffemodel"
+    if _TEXT_MODEL.search(text):
+        return "a net definition in text (.prototxt), which has no weights; give the .caffemodel that belongs to it"
+    return f"text, beginning with {text[:40]!r}; give a .caffemodel"
+
+
+def another_message(found: Sequence[Field]) -> str | None:
+    """Messages of Caffe and ONNX, told by their fields: all of them read as some NetParameter."""
+    types = {field.number: field.wire_type for field in found}
+    for message, needed, what in _MESSAGES:
+        declared = message.DESCRIPTOR.fields_by_number
+        names = {declared[number].name for number in types if number in declared}
+        if needed <= names and all(f.number in declared and fits(f, declared[f.number]) for f in found):
+            return what
+    if types.get(1) == VARINT and types.get(7) == LENGTH:  # ModelProto: ir_version, graph
+        return "an ONNX model; give a .caffemodel"
+    return None
