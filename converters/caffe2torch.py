@@ -14,6 +14,7 @@ from pathlib import Path
 from prototxt.net_file import find_net, read_net
 
 from caffe_compat import TEST, TRAIN, Net
+from caffe_compat.paths import parse_root
 from caffe_compat.weights import LoadReport, load_weights
 from converters.check import check_image
 from converters.pt_file import save_pt
@@ -46,10 +47,10 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _root(text: str) -> tuple[str, str]:
-    old, found, new = text.partition("=")
-    if not (found and old and new):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected OLD=NEW, e.g. /SegNet=/home/me/SegNet")
-    return old, new
+    try:
+        return parse_root(text)
+    except CaffeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _parser() -> argparse.ArgumentParser:

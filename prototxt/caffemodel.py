@@ -15,14 +15,22 @@ from prototxt import caffe_pb2
 from prototxt.blobs import BlobArray
 from prototxt.dialects import check_dialect
 from prototxt.errors import FormatError
-from prototxt.files import map_file
-from prototxt.recognise import another_message, explain, layer_label, layer_message
+from prototxt.files import map_file, replacing
+from prototxt.recognise import SINGLE_BLOB, another_message, explain, layer_label, layer_message
 from prototxt.renumber import OURS, rewrite
 from prototxt.weights import Caffemodel, LayerWeights, Segment, Source
-from prototxt.wire import BrokenWire, Buffer, Field, fields
+from prototxt.wire import BrokenWire, Buffer, Field, walk
 from prototxt.wire_evidence import Evidence, best, layer_evidence, net_evidence
 
-__all__ = ["Caffemodel", "LayerWeights", "new_caffemodel", "parse_caffemodel", "read_caffemodel"]
+__all__ = [
+    "Caffemodel",
+    "LayerWeights",
+    "new_caffemodel",
+    "parse_caffemodel",
+    "read_blobproto",
+    "read_caffemodel",
+    "write_blobproto",
+]
 
 log = logging.getLogger(__name__)
 
@@ -98,23 +106,40 @@ def new_caffemodel(
     return Caffemodel(header, layers, check_dialect(dialect))
 
 
+def read_blobproto(path: str | os.PathLike[str]) -> np.ndarray:
+    """The array in a file with one BlobProto, such as a mean image (1, C, H, W). Raises as ``read_caffemodel``."""
+    buffer = map_file(path)
+    found, broken = walk(buffer)
+    wanted = "a .binaryproto, as compute_image_mean writes it"
+    kind = another_message(found)
+    if not kind and any(layer_message(field) for field in found):
+        raise FormatError(f"{path}: a net with layers, not a single blob; give {wanted}")
+    if broken or kind != SINGLE_BLOB:
+        raise FormatError(f"{path}: {explain(buffer, found, broken, wanted)}") from broken
+    try:
+        return BlobArray.from_wire(buffer, where="the blob").data
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}; give {wanted}") from error
+
+
+def write_blobproto(path: str | os.PathLike[str], values: np.ndarray, dialect: str = "segnet") -> None:
+    """Write one array as a file, with the four legacy axes where they can hold it, as Caffe's tools write means."""
+    blob = BlobArray(values)
+    blob.legacy = len(blob.shape) == 4
+    with replacing(path) as draft, open(draft, "wb") as file:
+        file.writelines(blob.pieces(dialect))
+
+
 def _parts(buffer: Buffer, name: str, problems: list[str]) -> list[_Part]:
     """The fields of the net. Raises FormatError if this is no net with layers; damaged layers go to ``problems``."""
-    found: list[Field] = []
-    broken = None
-    try:
-        for field in fields(buffer):
-            found.append(field)
-    except BrokenWire as error:
-        broken = error
-    layers = [field for field in found if layer_message(field.number)]
-    what = another_message(found) or (explain(buffer, found, broken) if broken or not layers else None)
-    if what:
-        raise FormatError(f"{name}: {what}")
+    found, broken = walk(buffer)
+    layers = [field for field in found if layer_message(field)]
+    if broken or not layers or another_message(found):
+        raise FormatError(f"{name}: {explain(buffer, found, broken)}") from broken
     parts = []
     index = 0
     for field in found:
-        message = layer_message(field.number)
+        message = layer_message(field)
         label = layer_label(buffer, field.body, field.end, message, index) if message else "net"
         evidence = tuple(net_evidence(field))
         if message:

@@ -22,81 +22,80 @@ _TEXT_MODEL = re.compile(
 )
 _TEXT_SOLVER = re.compile(r"^\s*(net|train_net|base_lr|lr_policy|max_iter|snapshot_prefix)\s*:", re.MULTILINE)
 
-_UNPACK = "unpack it and give the .caffemodel inside"
-_TORCH = "a PyTorch file; give a .caffemodel, or use torch.load for this one"
+_ARCHIVE = "archive, which has to be unpacked"
+_TORCH = "a PyTorch file (for torch.load)"
 
-# First bytes of files that no Caffe weights begin with: (offset, bytes, what it is and what to do).
+# First bytes of files that are not Caffe's: (offset, bytes, what it is).
 _SIGNATURES: Sequence[tuple[int, bytes, str]] = (
-    (0, b"\x1f\x8b", f"a gzip archive; {_UNPACK}"),
-    (0, b"BZh", f"a bzip2 archive; {_UNPACK}"),
-    (0, b"\xfd7zXZ\0", f"an xz archive; {_UNPACK}"),
-    (0, b"7z\xbc\xaf\x27\x1c", f"a 7z archive; {_UNPACK}"),
-    (0, b"Rar!\x1a\x07", f"a RAR archive; {_UNPACK}"),
-    (0, b"\x28\xb5\x2f\xfd", f"a zstd archive; {_UNPACK}"),
-    (257, b"ustar", f"a tar archive; {_UNPACK}"),
+    (0, b"\x1f\x8b", f"a gzip {_ARCHIVE}"),
+    (0, b"BZh", f"a bzip2 {_ARCHIVE}"),
+    (0, b"\xfd7zXZ\0", f"an xz {_ARCHIVE}"),
+    (0, b"7z\xbc\xaf\x27\x1c", f"a 7z {_ARCHIVE}"),
+    (0, b"Rar!\x1a\x07", f"a RAR {_ARCHIVE}"),
+    (0, b"\x28\xb5\x2f\xfd", f"a zstd {_ARCHIVE}"),
+    (257, b"ustar", f"a tar {_ARCHIVE}"),
     (0, b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", _TORCH),
-    (0, b"\x80\x02", "a Python pickle; give a .caffemodel"),
-    (0, b"\x80\x03", "a Python pickle; give a .caffemodel"),
-    (0, b"\x80\x04", "a Python pickle; give a .caffemodel"),
-    (0, b"\x93NUMPY", "a numpy array; give a .caffemodel"),
-    (0, b"MATLAB 5.0", "a MATLAB file; give a .caffemodel"),
-    (4, b"TFL3", "a TensorFlow Lite model; give a .caffemodel"),
-    (0, b"\x89PNG", "a PNG image; give a .caffemodel"),
-    (0, b"\xff\xd8\xff", "a JPEG image; give a .caffemodel"),
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file; prototxt.weights_h5.read_weights reads Caffe's HDF5 weights"),
+    (0, b"\x80\x02", "a Python pickle"),
+    (0, b"\x80\x03", "a Python pickle"),
+    (0, b"\x80\x04", "a Python pickle"),
+    (0, b"\x93NUMPY", "a numpy array"),
+    (0, b"MATLAB 5.0", "a MATLAB file"),
+    (4, b"TFL3", "a TensorFlow Lite model"),
+    (0, b"\x89PNG", "a PNG image"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, which prototxt.weights_h5.read_weights reads if Caffe wrote it"),
 )
 
+SINGLE_BLOB = "a single blob (a mean image, .binaryproto)"
 _SOLVER_STATE = "a solver state (.solverstate); its weights are in the .caffemodel of the same iteration"
 
-# Other messages of Caffe: (message, fields that it surely has, what it is and what to do).
+# Other messages of Caffe: (message, fields that it surely has, what it is).
 _MESSAGES = (
     (caffe_pb2.SolverState, {"iter", "history"}, _SOLVER_STATE),
     (caffe_pb2.SolverState, {"iter", "learned_net"}, _SOLVER_STATE),
-    (caffe_pb2.BlobProto, {"data"}, "a single blob (a mean image, .binaryproto); give the .caffemodel"),
+    (caffe_pb2.BlobProto, {"data"}, SINGLE_BLOB),
+    (caffe_pb2.BlobProto, {"double_data"}, SINGLE_BLOB),
 )
 
 
-def explain(buffer: Buffer, good: Sequence[Field], error: BrokenWire | None) -> str:
-    """What ``buffer`` is, given that it is not a NetParameter with layers, and what to do.
+def explain(
+    buffer: Buffer, good: Sequence[Field], error: BrokenWire | None, wanted: str = "a .caffemodel or .caffemodel.h5"
+) -> str:
+    """What ``buffer`` is, given that it is not what was ``wanted``, and what to do.
 
     ``good``: the fields that could be walked before ``error``.
     """
-    return _foreign(buffer) or _text(bytes(buffer[:_HEAD])) or another_message(good) or _broken_net(buffer, good, error)
-
-
-def _foreign(buffer: Buffer) -> str | None:
-    if not len(buffer):
-        return "empty (0 bytes); copy or download it again"
     head = bytes(buffer[:_HEAD])
-    for what in (_pointer, _web_page, _safetensors):
-        if found := what(head):
-            return found
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _zip(head + bytes(buffer[-(1 << 16) :]))
-    return next((what for offset, magic, what in _SIGNATURES if head.startswith(magic, offset)), None)
-
-
-def _broken_net(buffer: Buffer, good: Sequence[Field], error: BrokenWire | None) -> str:
-    """The file is cut off, or was never a NetParameter: which layer is cut, bytes expected and bytes there."""
-    layers = [field for field in good if layer_message(field.number) is not None]
+    if not head:
+        return "empty (0 bytes); copy or download it again"
+    if broken_download := _pointer(head) or _web_page(head):
+        return broken_download
+    if what := _other_format(head, buffer) or _text(head) or another_message(good):
+        return f"{what}; give {wanted}"
     if error is None:
-        return "a net without a layer, so without weights; give a .caffemodel"
+        return f"a message with neither layers nor values; give {wanted}"
+    return _cut_off(buffer, good, error) or f"not Caffe's (byte {error.offset}: {error.problem}); give {wanted}"
+
+
+def _cut_off(buffer: Buffer, good: Sequence[Field], error: BrokenWire) -> str | None:
+    """For a NetParameter that ends early: within which layer, how many bytes should be there and are."""
+    advice = "copy or download it again"
+    layers = [field for field in good if layer_message(field)]
+    if not error.truncated:
+        return f"damaged at byte {error.offset}: {error.problem}; {advice}" if layers else None
     start = good[-1].end if good else 0
+    declared = None
+    place = f"a field that begins at byte {start}"
     with suppress(BrokenWire):
-        number, body = read_varint(buffer, start, len(buffer))
-        declared = _NET.fields_by_number.get(number >> 3)
-        if error.truncated and declared is not None:
-            lead = f"cut off: it has {len(buffer)} bytes and ends within "
-            advice = "; copy or download it again"
-            if layer_message(declared.number) is None or number & 7 != LENGTH:
-                return lead + f"field {declared.name}, which begins at byte {start}" + advice
-            length, body = read_varint(buffer, body, len(buffer))
-            name = layer_label(buffer, body, len(buffer), declared.message_type, len(layers))
-            missing = f"{length} bytes expected from byte {body} on, {len(buffer) - body} found"
-            return lead + f"{name}: {missing}" + advice
-    if layers:
-        return f"damaged at byte {error.offset}: {error.problem}; copy or download it again"
-    return f"not Caffe weights (byte {error.offset}: {error.problem}); give a .caffemodel or .caffemodel.h5"
+        tag, at = read_varint(buffer, start, len(buffer))
+        declared = _NET.fields_by_number.get(tag >> 3)
+        if message := layer_message(Field(tag >> 3, tag & 7, start, at, at)):
+            length, body = read_varint(buffer, at, len(buffer))
+            place = layer_label(buffer, body, len(buffer), message, len(layers))
+            place += f": {length} bytes expected from byte {body} on, {len(buffer) - body} found"
+    if declared is None and not layers:
+        return None
+    return f"cut off: it has {len(buffer)} bytes and ends within {place}; {advice}"
 
 
 def layer_label(buffer: Buffer, start: int, end: int, message: Descriptor, index: int) -> str:
@@ -112,10 +111,11 @@ def layer_label(buffer: Buffer, start: int, end: int, message: Descriptor, index
     return f"layer {index}"
 
 
-def layer_message(number: int) -> Descriptor | None:
+def layer_message(field: Field) -> Descriptor | None:
     """The message of a NetParameter's field, if the field holds a layer (of V2, or of V1 and V0)."""
-    declared = _NET.fields_by_number.get(number)
-    return declared.message_type if declared is not None and declared.name in ("layer", "layers") else None
+    declared = _NET.fields_by_number.get(field.number)
+    is_layer = declared is not None and declared.name in ("layer", "layers") and field.wire_type == LENGTH
+    return declared.message_type if is_layer else None
 
 
 def _pointer(head: bytes) -> str | None:
@@ -138,18 +138,25 @@ def _web_page(head: bytes) -> str | None:
 
 def _safetensors(head: bytes) -> str | None:
     size = int.from_bytes(head[:8], "little")
-    return "a safetensors file; give a .caffemodel" if head[8:10] == b'{"' and size < 1 << 32 else None
+    return "a safetensors file" if head[8:10] == b'{"' and size < 1 << 32 else None
+
+
+def _other_format(head: bytes, buffer: Buffer) -> str | None:
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _zip(head + bytes(buffer[-(1 << 16) :]))
+    signed = next((what for offset, magic, what in _SIGNATURES if head.startswith(magic, offset)), None)
+    return signed or _safetensors(head)
 
 
 def _zip(names: bytes) -> str:
     """``names``: the ends of the archive, which hold the names in it."""
     kinds = (
-        (b".caffemodel", f"a zip archive; {_UNPACK}"),
+        (b".caffemodel", f"a zip {_ARCHIVE}"),
         (b"data.pkl", _TORCH),
-        (b".npy", "a numpy .npz file; give a .caffemodel"),
-        (b"model.weights.h5", "a Keras model; give a .caffemodel"),
+        (b".npy", "a numpy .npz file"),
+        (b"model.weights.h5", "a Keras model"),
     )
-    return next((what for name, what in kinds if name in names), f"a zip archive; {_UNPACK}")
+    return next((what for name, what in kinds if name in names), f"a zip {_ARCHIVE}")
 
 
 def _text(head: bytes) -> str | None:
@@ -159,13 +166,13 @@ def _text(head: bytes) -> str | None:
         if error.start < len(head) - 3 or len(head) < _HEAD:
             return None
         text = head[: error.start].decode()
-    if any(ord(char) < 32 and char not in "\t\n\v\f\r" for char in text):
+    if any(ord(char) < 32 and char not in "\t\n\r" for char in text):
         return None
     if _TEXT_SOLVER.search(text) and not re.search(r"^\s*layers?\s*[:{]", text, re.MULTILINE):
-        return "a solver definition in text (solver.prototxt); give the .caffemodel"
+        return "a solver definition in text (solver.prototxt)"
     if _TEXT_MODEL.search(text):
-        return "a net definition in text (.prototxt), which has no weights; give the .caffemodel that belongs to it"
-    return f"text, beginning with {text[:40]!r}; give a .caffemodel"
+        return "a net definition in text (.prototxt), which has no weights"
+    return f"text, beginning with {text[:40]!r}"
 
 
 def another_message(found: Sequence[Field]) -> str | None:
@@ -177,5 +184,5 @@ def another_message(found: Sequence[Field]) -> str | None:
         if needed <= names and all(f.number in declared and fits(f, declared[f.number]) for f in found):
             return what
     if types.get(1) == VARINT and types.get(7) == LENGTH:  # ModelProto: ir_version, graph
-        return "an ONNX model; give a .caffemodel"
+        return "an ONNX model"
     return None

@@ -108,6 +108,9 @@ class Caffemodel:
         self.generation = generation
         self._source = source
 
+    def __repr__(self) -> str:
+        return f"<{self.generation} weights in {self.dialect}: {len(self.layers)} layers>"
+
     def net(self) -> caffe_pb2.NetParameter:
         """A new NetParameter of the current generation, without blobs."""
         net = caffe_pb2.NetParameter()

@@ -75,6 +75,17 @@ def fields(buffer: Buffer, start: int = 0, end: int | None = None) -> Iterator[F
         at = field.end
 
 
+def walk(buffer: Buffer) -> tuple[list[Field], BrokenWire | None]:
+    """The fields of the message in ``buffer``, up to what cannot be read, if anything."""
+    found: list[Field] = []
+    try:
+        for field in fields(buffer):
+            found.append(field)
+    except BrokenWire as error:
+        return found, error
+    return found, None
+
+
 def read_field(buffer: Buffer, at: int, end: int) -> Field:
     """The field whose tag starts at ``at``, in a message that goes up to ``end``. Raises BrokenWire."""
     tag, body = read_varint(buffer, at, end)
