@@ -8,9 +8,13 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 import numpy as np
-from prototxt.weights_h5 import read_weights
 
 from caffe_compat.errors import NetError
+from prototxt.blobs import BlobArray
+from prototxt.caffe_pb2 import NetParameter
+from prototxt.caffemodel import new_caffemodel
+from prototxt.weights import LayerWeights
+from prototxt.weights_h5 import H5Weights, read_weights, write_weights_h5
 
 if TYPE_CHECKING:
     from caffe_compat.graph import Node
@@ -41,16 +45,16 @@ class LoadReport:
 
 
 def load_weights(net: PycaffeFace, path: str | PathLike[str]) -> LoadReport:
-    """Copy weights into the layers of the same names; the first layer of a name gets them (Caffe).
+    """Copy weights into the layers of the same names; of several layers of one name the first gets them (Caffe).
 
     Raises:
         FormatError: the file cannot be read; MissingFileError: it is not there.
         NetError: blobs of another number or shape, all of them; nothing was copied then.
     """
     weights = read_weights(path)
-    targets: dict[str, Node] = {}
-    for node in net.graph.nodes:
-        targets.setdefault(node.layer.name, node)
+    in_hdf5 = isinstance(weights, H5Weights)
+    nodes = net.graph.nodes if in_hdf5 else reversed(net.graph.nodes)
+    targets = {node.layer.name: node for node in nodes}  # of several layers of one name HDF5 fills the last (Caffe)
     problems: list[str] = []
     copies = []
     matched: list[str] = []
@@ -60,12 +64,17 @@ def load_weights(net: PycaffeFace, path: str | PathLike[str]) -> LoadReport:
         if node is None:
             only_in_file += [source.name] if source.blobs else []
             continue
-        blobs = node.layer.blobs
-        if len(blobs) != len(source.blobs):
-            problems.append(f"{node.where}: {len(source.blobs)} blobs in {path}; expected {len(blobs)}")
+        blobs, stored_blobs = node.layer.blobs, source.blobs
+        if in_hdf5:  # parameters that are shared with an earlier layer are left out
+            stored_blobs = stored_blobs + [None] * (len(blobs) - len(stored_blobs))
+        if len(blobs) != len(stored_blobs):
+            problems.append(f"{node.where}: {len(stored_blobs)} blobs in {path}; expected {len(blobs)}")
             continue
-        for i, (blob, stored) in enumerate(zip(blobs, source.blobs, strict=True)):
-            if stored.shape_matches(blob.shape):
+        for i, (blob, stored) in enumerate(zip(blobs, stored_blobs, strict=True)):
+            if stored is None:
+                if node.params[i].owner is None:
+                    problems.append(f"{node.where}: blob {i} is not in {path}; expected {blob.shape}")
+            elif stored.shape_matches(blob.shape):
                 copies.append((blob, stored))
             else:
                 problems.append(f"{node.where}: blob {i} has the shape {stored.shape} in {path}; expected {blob.shape}")
@@ -90,5 +99,34 @@ def log_report(report: LoadReport, path: str | PathLike[str]) -> None:
 
 
 def save_weights(net: PycaffeFace, path: str | PathLike[str], dialect: str | None = None) -> None:
-    """Write a net and its weights; see ``Net.save``."""
-    raise NotImplementedError
+    """Write a net and its weights as Caffe does (Net::ToProto, Net::ToHDF5); see ``Net.save``.
+
+    A binary file holds every layer of the filtered net, splits included; of the inputs only the names. Parameters that
+    layers share stand in each of them; in HDF5 only in the first.
+
+    Raises:
+        FormatError: with every field that the dialect does not know.
+    """
+    message = _as_caffe_writes_it(net)
+    if str(path).endswith(".h5"):
+        nodes = zip(message.layer, net.graph.nodes, strict=True)
+        write_weights_h5(path, [LayerWeights(layer, _own_blobs(node)) for layer, node in nodes])
+        return
+    blobs = {i: [blob.data for blob in node.layer.blobs] for i, node in enumerate(net.graph.nodes)}
+    new_caffemodel(message, blobs, dialect or net.graph.dialect).write(path)
+
+
+def _as_caffe_writes_it(net: PycaffeFace) -> NetParameter:
+    held = net.graph.message
+    message = NetParameter(name=held.name, input=held.input, layer=held.layer)
+    for layer, node in zip(message.layer, net.graph.nodes, strict=True):
+        if not layer.HasField("phase"):
+            layer.phase = net.graph.context.phase
+        if node.layer.is_loss and not layer.loss_weight:
+            layer.loss_weight.append(1)
+    return message
+
+
+def _own_blobs(node: Node) -> list[BlobArray | None]:
+    pairs = zip(node.params, node.layer.blobs, strict=True)
+    return [BlobArray(blob.data) if param.owner is None else None for param, blob in pairs]

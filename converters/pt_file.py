@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from prototxt.net_file import parse_net
 from caffe_compat import TEST, TRAIN, Net
 from prototxt import text
 from prototxt.errors import FormatError, MissingFileError
+from prototxt.files import replacing
 
 _FORMAT = "caffe-segnet"
 _VERSION = 1
@@ -47,22 +46,8 @@ def save_pt(net: Net, path: str | PathLike[str], *, trained: bool, source: str =
         "source": source,
         "state_dict": net.state_dict(),
     }
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with replacing(path) as draft:
+        torch.save(content, draft)
 
 
 def read_pt(path: str | PathLike[str]) -> dict[str, Any]:
