@@ -70,7 +70,7 @@ def explain(
         return "empty (0 bytes); copy or download it again"
     if broken_download := _pointer(head) or _web_page(head):
         return broken_download
-    if what := _other_format(head, buffer) or _text(head) or another_message(good):
+    if what := _other_format(head, buffer) or (error and _text(head)) or another_message(good):
         return f"{what}; give {wanted}"
     if error is None:
         return f"a message with neither layers nor values; give {wanted}"
@@ -93,7 +93,8 @@ def _cut_off(buffer: Buffer, good: Sequence[Field], error: BrokenWire) -> str | 
             length, body = read_varint(buffer, at, len(buffer))
             place = layer_label(buffer, body, len(buffer), message, len(layers))
             place += f": {length} bytes expected from byte {body} on, {len(buffer) - body} found"
-    if declared is None and not layers:
+    of_a_net = any(f.number in _NET.fields_by_number and fits(f, _NET.fields_by_number[f.number]) for f in good)
+    if declared is None and not of_a_net:
         return None
     return f"cut off: it has {len(buffer)} bytes and ends within {place}; {advice}"
 
@@ -166,7 +167,7 @@ def _text(head: bytes) -> str | None:
         if error.start < len(head) - 3 or len(head) < _HEAD:
             return None
         text = head[: error.start].decode()
-    if any(ord(char) < 32 and char not in "\t\n\r" for char in text):
+    if not text.strip() or any(ord(char) < 32 and char not in "\t\n\r" for char in text):
         return None
     if _TEXT_SOLVER.search(text) and not re.search(r"^\s*layers?\s*[:{]", text, re.MULTILINE):
         return "a solver definition in text (solver.prototxt)"
