@@ -13,7 +13,10 @@ from prototxt.errors import MissingFileError, nearest
 
 
 def map_file(path: str | os.PathLike[str]) -> memoryview:
-    """The bytes of a file, read-only, read from the disk as they are used. Raises MissingFileError."""
+    """The bytes of a file, read-only, read from the disk as they are used; it must not be overwritten meanwhile.
+
+    Replacing it, as ``replacing`` does, is harmless. Raises MissingFileError.
+    """
     try:
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:

@@ -1,28 +1,30 @@
 """Weights with their net in memory, and how Caffe writes them: in any dialect, keeping what a file had.
 
 What was read from a file and not changed is written as the bytes it was. Where only arrays are replaced, everything
-around them stays. Where a layer's message changes, or the list of layers, the whole net is written anew in the
-current generation.
+around them stays. Where a layer's message changes, or the list of layers, the whole net is written anew: in the
+current generation, or in V1 for a dialect that knows nothing newer.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from prototxt import caffe_pb2
 from prototxt.blobs import BlobArray
 from prototxt.dialects import WIRE, check_dialect
+from prototxt.downgrade import to_v1
 from prototxt.errors import FormatError
 from prototxt.files import replacing
 from prototxt.renumber import OURS, rewrite
-from prototxt.wire import Buffer, Field, Piece
+from prototxt.wire import Buffer, Field, Piece, fields
 
 log = logging.getLogger(__name__)
 
 _NET = caffe_pb2.NetParameter.DESCRIPTOR
+_V1_NUMBER = _NET.fields_by_name["layers"].number
 _V2_NUMBER = _NET.fields_by_name["layer"].number
 
 
@@ -135,11 +137,6 @@ class Caffemodel:
 
     def _check(self, dialect: str | None, drop_unknown: bool) -> None:
         target = check_dialect(dialect or self.dialect)
-        in_v2 = self.generation == "V2" or not self._as_read()
-        if in_v2 and _V2_NUMBER not in WIRE[target]["NetParameter"]:
-            raise FormatError(
-                f"{target} knows no generation of layers after V1, this net is of V2; write another dialect"
-            )
         problems: list[str] = []
         lost: list[str] = []
 
@@ -158,34 +155,51 @@ class Caffemodel:
 
     def _pieces(self, dialect: str | None, emit: _Emit, lost: list[str]) -> Iterator[Piece]:
         """The file piece by piece; what the dialect does not know is named in ``lost``."""
-        if self._as_read():
-            yield from self._spliced(dialect, emit, lost)
+        for buffer, (field, label, written_in, blobs) in self._segments(dialect or self.dialect, lost):
+            target = dialect or (self.dialect if written_in == OURS else written_in)
+            if target == written_in and not any(blob.changed for blob in blobs):
+                yield buffer[field.start : field.end]
+                continue
+            in_order = iter(blobs)
+            here: list[str] = []
+            yield from rewrite(
+                buffer,
+                field.start,
+                field.end,
+                _NET,
+                written_in,
+                target,
+                lambda *_, to=target, order=in_order: emit(next(order), to),
+                here,
+            )
+            lost.extend(f"{label}: {name.removeprefix('layer.').removeprefix('layers.')}" for name in here)
+
+    def _segments(self, target: str, lost: list[str]) -> Iterator[tuple[Buffer, Segment]]:
+        """The fields of the NetParameter: those of the file where nothing but values changed, else made anew."""
+        current = _V2_NUMBER in WIRE[target]["NetParameter"]
+        if self._as_read() and (current or self.generation != "V2"):
+            yield from ((self._source.buffer, segment) for segment in self._source.segments)
             return
-        target = dialect or self.dialect
-        parts = [("net", self.header, ())]
+        header = memoryview(self.header.SerializeToString())
+        number = _V2_NUMBER if current else _V1_NUMBER
+        in_header = [Segment(field, "net", OURS) for field in fields(header)]
+        yield from ((header, segment) for segment in in_header if segment.field.number < number)
         for index, layer in enumerate(self.layers):
+            label = f"layer {index} {layer.name!r}"
             message = caffe_pb2.LayerParameter()
             message.CopyFrom(layer.message)
             del message.blobs[:]
-            for _ in layer.blobs:
-                message.blobs.add()
-            label = f"layer {index} {layer.name!r}"
-            parts.append((label, caffe_pb2.NetParameter(layer=[message]), layer.blobs))
-        for label, message, blobs in parts:
-            data = memoryview(message.SerializeToString())
-            yield from _renumbered(data, 0, len(data), label, OURS, target, iter(blobs), emit, lost)
-
-    def _spliced(self, dialect: str | None, emit: _Emit, lost: list[str]) -> Iterator[Piece]:
-        """The file's own bytes, with new blobs in the places of the old."""
-        buffer = self._source.buffer
-        for field, label, written_in, blobs in self._source.segments:
-            target = dialect or written_in
-            if target == written_in and not any(blob.changed for blob in blobs):
-                yield buffer[field.start : field.end]
+            message.blobs.extend(caffe_pb2.BlobProto() for _ in layer.blobs)  # their places, to be filled
+            net = caffe_pb2.NetParameter()
+            if current:
+                net.layer.append(message)
             else:
-                yield from _renumbered(
-                    buffer, field.start, field.end, label, written_in, target, iter(blobs), emit, lost
-                )
+                here: list[str] = []
+                net.layers.append(to_v1(message, here))
+                lost.extend(f"{label}: {name}" for name in here)
+            data = memoryview(net.SerializeToString())
+            yield from ((data, Segment(field, label, OURS, tuple(layer.blobs))) for field in fields(data))
+        yield from ((header, segment) for segment in in_header if segment.field.number > number)
 
     def _as_read(self) -> bool:
         """Whether everything but values is what the file has."""
@@ -203,22 +217,3 @@ class Caffemodel:
 
 def _snapshot(message: caffe_pb2.NetParameter | caffe_pb2.LayerParameter) -> bytes:
     return message.SerializeToString(deterministic=True)
-
-
-def _renumbered(
-    buffer: Buffer,
-    start: int,
-    end: int,
-    label: str,
-    source: str,
-    target: str,
-    blobs: Iterable[BlobArray],
-    emit: _Emit,
-    lost: list[str],
-) -> list[Piece]:
-    """Fields of a NetParameter in another dialect's numbers, with ``blobs`` in the places of those in the buffer."""
-    in_order = iter(blobs)
-    here: list[str] = []
-    pieces = rewrite(buffer, start, end, _NET, source, target, lambda *_: emit(next(in_order), target), here)
-    lost.extend(f"{label}: {name.removeprefix('layer.').removeprefix('layers.')}" for name in here)
-    return pieces
