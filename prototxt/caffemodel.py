@@ -18,6 +18,7 @@ from prototxt.errors import FormatError
 from prototxt.files import map_file, replacing
 from prototxt.recognise import SINGLE_BLOB, another_message, explain, layer_label, layer_message
 from prototxt.renumber import OURS, rewrite
+from prototxt.upgrade import to_current
 from prototxt.weights import Caffemodel, LayerWeights, Segment, Source
 from prototxt.wire import BrokenWire, Buffer, Field, walk
 from prototxt.wire_evidence import Evidence, best, layer_evidence, net_evidence
@@ -74,7 +75,7 @@ def parse_caffemodel(data: bytes | Buffer, name: str = "weights") -> Caffemodel:
     if problems:
         raise FormatError([f"{name}: {problem}" for problem in dict.fromkeys(problems)])
     generation = _generation(net, name)
-    layers = _with_blobs(net if generation == "V2" else _upgraded(net), blobs)
+    layers = _with_blobs(_current(net, name), blobs)
     if problems := [problem for layer in layers for blob in layer.blobs for problem in blob.problems()]:
         raise FormatError([f"{name}: {problem}" for problem in problems])
     header = caffe_pb2.NetParameter()
@@ -173,10 +174,11 @@ def _generation(net: caffe_pb2.NetParameter, name: str) -> str:
     return "V0" if any(layer.HasField("layer") for layer in net.layers) else "V1"
 
 
-def _upgraded(net):
-    from prototxt import upgrade
-
-    return upgrade.to_current(net)
+def _current(net: caffe_pb2.NetParameter, name: str) -> caffe_pb2.NetParameter:
+    try:
+        return to_current(net)
+    except FormatError as error:
+        raise FormatError([f"{name}: {problem}" for problem in error.problems]) from error
 
 
 def _with_blobs(net: caffe_pb2.NetParameter, blobs: Sequence[BlobArray]) -> list[LayerWeights]:

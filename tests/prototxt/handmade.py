@@ -41,7 +41,7 @@ def layer(name, kind, *fields):
 
 def v1_layer(name, kind, *fields):
     """A field `layers` of a net: a V1LayerParameter with the number of its type."""
-    return message((2, message((4, name), (5, kind), *fields)))
+    return message((2, message(*sorted([(4, name), (5, kind), *fields], key=lambda field: field[0]))))
 
 
 def net(*layers):
