@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from prototxt.net_file import parse_net
 
 from caffe_compat import TEST, TRAIN, Net
 from prototxt import text
 from prototxt.errors import FormatError, MissingFileError
 from prototxt.files import replacing
+from prototxt.net_file import parse_net
 
 _FORMAT = "caffe-segnet"
 _VERSION = 1
@@ -54,14 +55,15 @@ def read_pt(path: str | PathLike[str]) -> dict[str, Any]:
     """The content of a ``.pt`` file. Raises MissingFileError, or FormatError for another kind of file."""
     if not Path(path).is_file():
         raise MissingFileError(f"{path}: there is no such file; expected a .pt file made by converters.caffe2torch")
+    expected = "expected a file that converters.caffe2torch wrote"
+    if not zipfile.is_zipfile(path):
+        raise FormatError(f"{path}: no torch archive; {expected}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise FormatError(
-            f"{path}: torch cannot read it ({error}); expected a .pt file made by converters.caffe2torch"
-        ) from error
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise FormatError(f"{path}: torch cannot read it ({error}); {expected}") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise FormatError(f"{path}: not made by converters.caffe2torch; expected a file that it wrote")
+        raise FormatError(f"{path}: not made by converters.caffe2torch; {expected}")
     if content["version"] > _VERSION:
         raise FormatError(f"{path}: version {content['version']}; expected at most {_VERSION}: update this package")
     return content

@@ -6,6 +6,7 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from google.protobuf import text_format
@@ -104,11 +105,8 @@ class _Parser:
 
     def run(self, message: Message) -> None:
         """Parse all of the text into a message."""
-        try:
+        with suppress(_Stop):
             self._fields(message, (), "")
-        except _Stop:
-            return
-        self._require(message, 0, "the file")
 
     # ---- tokens
 
@@ -147,24 +145,24 @@ class _Parser:
 
     # ---- messages
 
-    def _fields(self, message: Message, path: tuple[str | int, ...], closing: str) -> None:
+    def _fields(self, message: Message, path: tuple[str | int, ...], closing: str, opened: int = 0) -> None:
         """The fields up to ``closing`` (empty: to the end)."""
-        opened = self.token.offset
         while True:
             if self.token.kind == "end" and not closing:
                 return
             if closing and self._accept(closing):
                 return
             if self.token.kind != "word":
-                if self.token.kind == "end":
-                    line, column = self._place(opened)
-                    raise self._stop(f"{closing!r} to close {path[-1 if isinstance(path[-1], str) else -2]!r}, "
-                                     f"opened at {line}:{column}")  # fmt: skip
-                raise self._stop(
-                    f"the name of a field of {message.DESCRIPTOR.name}" + (f", or {closing!r}" * bool(closing))
-                )
+                raise self._stop(self._expected(message, path, closing, opened))
             self._field(message, path)
             self._accept(";", ",")
+
+    def _expected(self, message: Message, path: tuple[str | int, ...], closing: str, opened: int) -> str:
+        if self.token.kind == "end":
+            name = next(part for part in reversed(path) if isinstance(part, str))
+            line, column = self._place(opened)
+            return f"{closing!r} to close {name!r}, opened at {line}:{column}"
+        return f"the name of a field of {message.DESCRIPTOR.name}" + (f", or {closing!r}" if closing else "")
 
     def _field(self, message: Message, path: tuple[str | int, ...]) -> None:
         name = self._next()
@@ -201,6 +199,7 @@ class _Parser:
         if field.message_type is None:
             self._scalar(message, field)
             return
+        opened = self.token.offset
         opening = self._accept("{", "<")
         if not opening:
             raise self._stop(f"'{{' to open {field.name!r} ({field.message_type.name})")
@@ -209,8 +208,7 @@ class _Parser:
         else:
             child = getattr(message, field.name)
             child.SetInParent()
-        self._fields(child, path, _CLOSING[opening])
-        self._require(child, offset, repr(field.name))
+        self._fields(child, path, _CLOSING[opening], opened)
 
     def _scalar(self, message: Message, field: FieldDescriptor) -> None:
         start = self.token.offset
@@ -252,11 +250,3 @@ class _Parser:
         kind = self._next().kind
         while kind == "string" and self.token.kind == "string":
             self._next()
-
-    def _require(self, message: Message, offset: int, what: str) -> None:
-        missing = [f.name for f in message.DESCRIPTOR.fields if f.is_required and not message.HasField(f.name)]
-        if missing:
-            self._wrong(
-                offset,
-                f"{what} lacks {', '.join(map(repr, missing))}; expected, as {message.DESCRIPTOR.name} requires it",
-            )

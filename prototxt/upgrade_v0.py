@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 from prototxt.caffe_pb2 import NetParameter, V0LayerParameter, V1LayerParameter
 from prototxt.errors import FormatError
+
+log = logging.getLogger(__name__)
 
 #: type in V0 → type in V1, and V1's message for what the type's own fields become.
 _TYPES = {
@@ -68,10 +72,11 @@ _TRANSFORMS = {"scale": "scale", "meanfile": "mean_file", "cropsize": "crop_size
 def upgrade_v0(net: NetParameter) -> tuple[NetParameter, list[int]]:
     """The net in V1, and for each of its layers the index of the layer it was.
 
-    `padding` layers go: the convolution or pooling that reads one takes its pad and its bottom.
+    `padding` layers go: the convolution or pooling that reads one takes its pad and its bottom. As in Caffe, a field
+    that a layer's type does not have is left out, with a warning.
 
     Raises:
-        FormatError: a layer of an unknown type, or a field that its type has not, or padding for another layer.
+        FormatError: a layer of an unknown type, or padding for another layer than a convolution or pooling.
     """
     problems: list[str] = []
     paddings: dict[str, V1LayerParameter] = {}
@@ -81,9 +86,10 @@ def upgrade_v0(net: NetParameter) -> tuple[NetParameter, list[int]]:
     origins = []
     for index, old in enumerate(net.layers):
         if old.layer.type == "padding":
-            if len(old.bottom) != 1 or len(old.top) != 1:
-                problems.append(f"layer {old.layer.name!r} (padding): expected one bottom and one top")
-            paddings.update(dict.fromkeys(old.top, old))
+            if len(old.bottom) == 1:
+                paddings.update(dict.fromkeys(old.top, old))
+            else:
+                problems.append(f"layer {old.layer.name!r} (padding): {len(old.bottom)} bottoms; expected one")
             continue
         layer = upgraded.layers.add()
         origins.append(index)
@@ -142,9 +148,7 @@ def _upgrade_layer(source: V0LayerParameter, layer: V1LayerParameter, problems: 
         elif source.type in types.split():
             _assign(getattr(layer, own), new_name, value)
         elif field.name not in ("name", "type", "blobs", "blobs_lr", "weight_decay"):
-            problems.append(
-                f"layer {source.name!r} ({source.type}): a {source.type} layer has no `{field.name}`; remove it"
-            )
+            log.warning("layer %r: `%s` is left out, a %s layer has none", source.name, field.name, source.type)
 
 
 def _assign(message: object, name: str, value: object) -> None:
