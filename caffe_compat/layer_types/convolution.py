@@ -124,11 +124,12 @@ class Convolution(TorchLayer):
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Convolve each bottom."""
         convolve = _CONVOLUTIONS[len(self.kernel)]
+        # oneDNN sums a bias's gradient in one running float, which loses digits; an addition of its own does not.
+        apart = self.param.bias_term and torch.is_grad_enabled() and self.bias.requires_grad
+        bias = self.bias if self.param.bias_term and not apart else None
         tops = tuple(
-            convolve(x, self.weight, None, self.stride, self.pad, self.dilation, self.param.group) for x in bottoms
+            convolve(x, self.weight, bias, self.stride, self.pad, self.dilation, self.param.group) for x in bottoms
         )
-        if self.param.bias_term:
-            # Added afterwards, as Caffe does: oneDNN sums a bias's gradient in one running float, which loses digits.
-            bias = self.bias.view(-1, *(1,) * len(self.kernel))
-            tops = tuple(top.add_(bias) for top in tops)
+        if apart:
+            tops = tuple(top.add_(self.bias.view(-1, *(1,) * len(self.kernel))) for top in tops)
         return tops if len(tops) > 1 else tops[0]
