@@ -10,9 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prototxt.net_file import NetFile
-from prototxt.state import filter_net
-
 from caffe_compat import registry
 from caffe_compat.errors import LayerError, NetError
 from caffe_compat.gradients import mark_gradients
@@ -21,6 +18,8 @@ from caffe_compat.paths import Paths
 from caffe_compat.sizing import with_guessed_size
 from caffe_compat.splits import insert_splits
 from prototxt.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
+from prototxt.net_file import NetFile
+from prototxt.state import filter_net
 
 
 @dataclass

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 
 import torch
-from prototxt.net_file import NetFile, read_net
 from torch import nn
 
 from caffe_compat import layer_types as layer_types  # registers the layer types
@@ -24,6 +23,7 @@ from caffe_compat.paths import Paths
 from caffe_compat.pycaffe import PycaffeFace
 from prototxt.caffe_pb2 import NetParameter
 from prototxt.errors import FormatError, MissingFileError
+from prototxt.net_file import NetFile, read_net
 
 NetSource = str | PathLike[str] | NetFile | NetParameter
 

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from prototxt.net_file import find_net, read_net
-
 from caffe_compat import TEST, TRAIN, Net
 from caffe_compat.paths import parse_root
 from caffe_compat.weights import LoadReport, load_weights
@@ -21,6 +19,7 @@ from converters.pt_file import save_pt
 from converters.summary import summary
 from prototxt.dialects import DIALECTS
 from prototxt.errors import CaffeError
+from prototxt.net_file import find_net, read_net
 
 _EPILOG = """\
 examples:
