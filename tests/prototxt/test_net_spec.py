@@ -101,7 +101,7 @@ def test_pycaffe_has_the_same_names():
         (lambda: L.Convolution(net_input(1), weight_filler="msra"), "expected a dict of FillerParameter"),
         (lambda: L.Convolution(net_input(1), num_output="x"), "'num_output' is given 'x'"),
         (lambda: L.ReLU(net_input(1), colour=1), "no parameter 'colour'; remove it"),
-        (lambda: L.Accuracy(net_input(1), loss_parm=dict()), "no parameter 'loss_parm'.*'loss_param'"),
+        (lambda: L.Accuracy(net_input(1), loss_parm={}), "no parameter 'loss_parm'.*'loss_param'"),
     ],
 )
 def test_wrong_parameters(made, said):
