@@ -74,7 +74,7 @@ def find_net(name: str | os.PathLike[str]) -> Path:
         MissingFileError: it is neither; names the shipped networks.
     """
     path = Path(name)
-    if path.exists():
+    if path.is_file():
         return path
     shipped = {file.stem: file for file in sorted(ZOO.glob("*.prototxt"))}
     stem = path.name.removesuffix(".prototxt")

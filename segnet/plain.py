@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-#: Channels of the encoder's convolutions, stage by stage: VGG16's. The decoder mirrors them.
-STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+from segnet.networks import VGG16_STAGES
 
 
 class PlainSegNet(nn.Module):
@@ -19,13 +18,13 @@ class PlainSegNet(nn.Module):
         super().__init__()
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         channels = 3
-        for stage in STAGES:
+        for stage in VGG16_STAGES:
             self.encoder.append(_stage([channels, *stage]))
             channels = stage[-1]
-        for i, stage in reversed(list(enumerate(STAGES))):
-            narrow = STAGES[i - 1][-1] if i else stage[0]
+        for i, stage in reversed(list(enumerate(VGG16_STAGES))):
+            narrow = VGG16_STAGES[i - 1][-1] if i else stage[0]
             self.decoder.append(_stage([*stage, narrow] if i else [*stage]))
-        self.classify = nn.Conv2d(STAGES[0][0], classes, 3, padding=1)
+        self.classify = nn.Conv2d(VGG16_STAGES[0][0], classes, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Down through the encoder, keeping where the maxima were, and up again by those places."""

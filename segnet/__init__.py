@@ -1,0 +1,1 @@
+"""SegNet: its networks, and what the paper does with them."""
