@@ -33,7 +33,9 @@ class MaskShape(tuple):
         return self
 
     def __eq__(self, other: object) -> bool:
-        return tuple.__eq__(self, other) and getattr(other, "plane", self.plane) == self.plane
+        return (
+            isinstance(other, tuple) and tuple.__eq__(self, other) and getattr(other, "plane", self.plane) == self.plane
+        )
 
     def __ne__(self, other: object) -> bool:
         return not self == other
