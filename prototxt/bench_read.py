@@ -29,11 +29,12 @@ _ENCODER = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 _WIDTHS = (*_ENCODER, *_ENCODER[:0:-1][1:], 12)
 
 # VmHWM begins anew with the program; ru_maxrss would count the process that started it.
-_PEAK = """
-from prototxt.caffemodel import read_caffemodel
-model = read_caffemodel({path!r}) if {path!r} else None
-total = sum(float(blob.data.sum()) for layer in model.layers for blob in layer.blobs) if model else 0
+_TELL_PEAK = """
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+_IMPORT = "from prototxt.caffemodel import read_caffemodel"
+_READ = """
+print(sum(float(blob.data.sum()) for layer in read_caffemodel({path!r}).layers for blob in layer.blobs))
 """
 
 
@@ -73,11 +74,10 @@ def seconds(run: Callable[[Path], float], path: Path) -> float:
     return time.perf_counter() - start
 
 
-def peak_bytes(path: Path | None) -> int:
-    """Peak resident memory of a process that reads the file, or only imports the reader (Linux)."""
-    source = _PEAK.format(path=str(path or ""))
-    result = subprocess.run([sys.executable, "-c", source], check=True, capture_output=True, text=True)
-    return int(result.stdout) * 1024
+def peak_bytes(program: str) -> int:
+    """Peak resident memory of a process that runs a Python program (Linux)."""
+    result = subprocess.run([sys.executable, "-c", program + _TELL_PEAK], check=True, capture_output=True, text=True)
+    return int(result.stdout.split()[-1]) * 1024
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
         ratio = statistics.median(times["caffemodel"]) / statistics.median(times["numpy.fromfile"])
         print(f"{'ratio':>15}: {ratio:.2f} (turn by turn {min(ratios):.2f} to {max(ratios):.2f})")
         if sys.platform == "linux":
-            peak = peak_bytes(weights) - peak_bytes(None)
+            peak = peak_bytes(_IMPORT + _READ.format(path=str(weights))) - peak_bytes(_IMPORT)
             print(f"{'peak memory':>15}: {peak / 1e6:.1f} MB, {peak / size:.2f} of the file's size")
 
 
