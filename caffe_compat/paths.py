@@ -68,8 +68,7 @@ class Paths:
         raise MissingFileError(
             f"{name!r} does not exist; looked for it as\n"
             + "".join(f"    {place}\n" for place in tried)
-            + f"Say where it lies with `--root {_first_folder(name)}=FOLDER` or with the environment variable "
-            f"{ROOT_MAP}={_first_folder(name)}=FOLDER"
+            + _remedy(name)
         )
 
     def missing(self, names: Iterable[str], list_file: str | os.PathLike[str] | None = None) -> list[str]:
@@ -162,6 +161,15 @@ def _environment_roots() -> Roots:
         return _longest_first(map(parse_root, pairs))
     except CaffeError as error:
         raise CaffeError(f"environment variable {ROOT_MAP}: {error}") from None
+
+
+def _remedy(name: str) -> str:
+    folder = _first_folder(name)
+    if folder == ".":
+        return "Put it in one of these places"
+    return (
+        f"Say where it lies with `--root {folder}=FOLDER` or with the environment variable {ROOT_MAP}={folder}=FOLDER"
+    )
 
 
 def _first_folder(name: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from caffe_compat.data.dense_image import DenseImageSource
 from caffe_compat.errors import LayerError
 from caffe_compat.layer_base import Shape, TorchLayer
+from caffe_compat.paths import ROOT_MAP
 from caffe_compat.registry import layer
 from prototxt.errors import MissingFileError
 
@@ -83,10 +84,11 @@ class DenseImageData(TorchLayer):
         """Name the missing file and the size taken in its place."""
         if self.missing is not None:
             height, width = self.top_shapes()[0][2:]
+            what = str(self.missing).partition("; looked")[0]  # running the layer lists the places
             log.warning(
-                "%s: its data is not there, so the net is built for %dx%d and must be fed by hand; "
-                "input_shapes={%r: (N, C, H, W)} or --input-size HxW chooses another size. %s",
-                where, height, width, self.message.top[0], self.missing,
+                "%s: %s, so the net is built for %dx%d and must be fed by hand. Another size is chosen by "
+                "input_shapes={%r: (N, C, H, W)} or --input-size HxW; where files lie is said by --root OLD=NEW or %s",
+                where, what, height, width, self.message.top[0], ROOT_MAP,
             )  # fmt: skip
 
     def forward(self, *bottoms: torch.Tensor) -> tuple[torch.Tensor, ...]:
