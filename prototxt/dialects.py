@@ -147,6 +147,15 @@ FIELDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "ArgMaxParameter": {"axis": _under(3, _V2)},
 }
 
+#: message → the fields without which the dialect that has it refuses a text (``required`` in its schema).
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "ClipParameter": ("min", "max"),
+    "MatReadParameter": ("prefix",),
+    "MatWriteParameter": ("prefix",),
+    "UniqueLabelParameter": ("max_labels",),
+    "MultiStageMeanfieldParameter": ("theta_alpha", "theta_beta", "theta_gamma", "num_iterations"),
+}
+
 _TYPE_GROUPS = (
     (_SEGNET_LINE, "BN Upsample DenseImageData"),
     (_BVLC_2016, "BatchNorm Scale Bias ELU Embed Tile BatchReindex"),

@@ -35,5 +35,6 @@ class MissingFileError(CaffeError, FileNotFoundError, RuntimeError):
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     """The remedy for a misspelt name: ``did you mean 'a' or 'b'?``, or an empty string when none is near."""
-    hits = difflib.get_close_matches(word, list(known), n=count, cutoff=0.6)
+    by_folded = {one.casefold(): one for one in known}
+    hits = [by_folded[hit] for hit in difflib.get_close_matches(word.casefold(), by_folded, n=count, cutoff=0.6)]
     return f"did you mean {' or '.join(repr(h) for h in hits)}?" if hits else ""

@@ -18,8 +18,11 @@ _LIMITS = {
     _F.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
 _BOOLS = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
+_BASED = re.compile(r"0[xX][0-9a-fA-F]+|0[0-9]+")
 _LARGEST_FLOAT = 3.4028235677973366e38  # from here on float32 rounds to infinity
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
+_ESCAPE = re.compile(
+    r"\\(u[0-9a-fA-F]{4}|U00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4}|x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL
+)
 _SIMPLE = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34, "?": 63}
 
 
@@ -71,7 +74,9 @@ def _real(field: FieldDescriptor, kind: str, texts: Sequence[str], negative: boo
     text = texts[0].lower()
     if kind == "word" and text in ("inf", "infinity", "nan"):
         value = float(text)
-    elif kind == "number" and not text.startswith("0x"):
+    elif kind == "number" and _BASED.fullmatch(text) and (whole := _whole(kind, text)) is not None:
+        value = float(whole)  # C++ reads whole numbers as such first
+    elif kind == "number" and not _BASED.fullmatch(text):
         value = float(text.removesuffix("f"))
     else:
         raise _wrong(field, texts, negative, "a number")
@@ -95,40 +100,53 @@ def _enum(field: FieldDescriptor, kind: str, texts: Sequence[str], negative: boo
             return number
     elif kind == "word" and not negative and texts[0] in values:
         return values[texts[0]].number
-    hint = nearest(texts[0], values)
-    raise _wrong(field, texts, negative, f"one of {', '.join(values)}" + (f"; {hint}" if hint else ""))
+    word = texts[0].strip("\"'")
+    expected = f"one of {', '.join(values)}" + (", without quotes" if kind == "string" and word in values else "")
+    hint = nearest(word, values)
+    raise _wrong(field, texts, negative, expected + (f"; {hint}" if hint else ""))
 
 
 def _text(field: FieldDescriptor, kind: str, texts: Sequence[str], negative: bool) -> str | bytes:
     if kind != "string" or negative:
         raise _wrong(field, texts, negative, "a string in quotes")
-    data = b"".join(_unescape(text[1:-1]) for text in texts)
+    try:
+        data = b"".join(_unescape(text[1:-1]) for text in texts)
+    except KeyError as escape:
+        raise ScalarError(
+            f"found the escape \\{escape.args[0]} in {field.name!r}; expected a known one, as \\n or \\x41 "
+            "(\\\\ is a backslash itself; a path is written with /)"
+        ) from None
     if field.type == _F.TYPE_BYTES:
         return data
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise _wrong(field, texts, negative, "text in UTF-8") from None
+        found = repr(data.decode(errors="backslashreplace"))
+        raise ScalarError(f"found {found} for {field.name!r}; expected text in UTF-8: save the file as that") from None
 
 
 def _unescape(text: str) -> bytes:
+    """The bytes that a string stands for. Raises KeyError for an escape that there is none."""
     parts = []
     end = 0
     for match in _ESCAPE.finditer(text):
-        parts += [text[end : match.start()].encode(), _escaped(match.group(1))]
+        parts += [_bytes(text[end : match.start()]), _escaped(match.group(1))]
         end = match.end()
-    return b"".join([*parts, text[end:].encode()])
+    return b"".join([*parts, _bytes(text[end:])])
+
+
+def _bytes(text: str) -> bytes:
+    """As in the file, whatever its encoding."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _escaped(code: str) -> bytes:
-    if code in _SIMPLE:
-        return bytes([_SIMPLE[code]])
     if code[0] in "01234567":
         return bytes([int(code, 8) & 255])
-    if code[0] in "xuU" and len(code) > 1:
-        number = int(code[1:], 16)
-        return bytes([number]) if code[0] == "x" else chr(number).encode("utf-8", "surrogatepass")
-    return code.encode()
+    if len(code) == 1:
+        return bytes([_SIMPLE[code]])
+    number = int(code[1:], 16)
+    return bytes([number]) if code[0] == "x" else chr(number).encode("utf-8", "surrogatepass")
 
 
 _READERS: dict[int, Callable[..., int | float | bool | str | bytes]] = {
