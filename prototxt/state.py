@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from prototxt.caffe_pb2 import NetParameter, NetStateRule
 from prototxt.errors import FormatError
@@ -14,12 +14,13 @@ def filter_net(
     """The net without the layers that its state leaves out, and the indices of those kept.
 
     A layer with ``include`` rules takes part when one of them holds; one with ``exclude`` rules when none holds.
+    The level and the stages that the net itself writes in ``state`` count too; its phase does not (Caffe: Net::Net).
 
     Args:
         net: of the current generation.
         phase: TRAIN or TEST.
-        level: compared with ``min_level`` and ``max_level``.
-        stages: compared with ``stage`` and ``not_stage``.
+        level: compared with ``min_level`` and ``max_level``; 0 leaves it to the net.
+        stages: compared with ``stage`` and ``not_stage``, beside the net's own.
 
     Raises:
         FormatError: layers with both kinds of rules.
@@ -29,6 +30,8 @@ def filter_net(
         raise FormatError(
             [f"layer {name!r}: both `include` and `exclude` rules; expected rules of one kind" for name in both]
         )
+    level = level or net.state.level
+    stages = {*stages, *net.state.stage}
     kept = []
     for index, layer in enumerate(net.layer):
         held = any(_holds(rule, phase, level, stages) for rule in (layer.include or layer.exclude))
@@ -41,7 +44,7 @@ def filter_net(
     return filtered, kept
 
 
-def _holds(rule: NetStateRule, phase: int, level: int, stages: Sequence[str]) -> bool:
+def _holds(rule: NetStateRule, phase: int, level: int, stages: Collection[str]) -> bool:
     """Whether everything that a rule says is so."""
     return (
         (not rule.HasField("phase") or rule.phase == phase)

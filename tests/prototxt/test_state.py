@@ -8,8 +8,8 @@ from prototxt.errors import FormatError
 from prototxt.state import filter_net
 
 
-def kept(rules, phase=TEST, level=0, stages=()):
-    net, _ = text.parse(f"layer {{ name: 'x' {rules} }} layer {{ name: 'y' }}", NetParameter)
+def kept(rules, phase=TEST, level=0, stages=(), own=""):
+    net, _ = text.parse(f"{own} layer {{ name: 'x' {rules} }} layer {{ name: 'y' }}", NetParameter)
     filtered, indices = filter_net(net, phase, level, stages)
     assert [layer.name for layer in filtered.layer] == ["xy"[i] for i in indices]
     return 0 in indices
@@ -36,6 +36,13 @@ def kept(rules, phase=TEST, level=0, stages=()):
         ("include { phase: TEST stage: 'a' }", {"phase": TRAIN, "stages": ["a"]}, False),
         ("include { }", {}, True),
         ("phase: TRAIN", {}, True),
+        (
+            "include { min_level: 2 stage: 'a' stage: 'b' }",
+            {"own": "state { level: 2 stage: 'a' }", "stages": ["b"]},
+            True,
+        ),
+        ("include { max_level: 1 }", {"own": "state { level: 2 }", "level": 1}, True),
+        ("include { phase: TEST }", {"own": "state { phase: TRAIN }"}, True),
     ],
 )
 def test_rules(rules, state, takes_part):
