@@ -86,16 +86,19 @@ def upgrade_v0(net: NetParameter) -> tuple[NetParameter, list[int]]:
     origins = []
     for index, old in enumerate(net.layers):
         if old.layer.type == "padding":
-            if len(old.bottom) == 1:
+            if len(old.bottom) == 1 and old.bottom[0] not in paddings:
                 paddings.update(dict.fromkeys(old.top, old))
             else:
-                problems.append(f"layer {old.layer.name!r} (padding): {len(old.bottom)} bottoms; expected one")
+                found = f"{len(old.bottom)} bottoms" if len(old.bottom) != 1 else "a bottom that is padded already"
+                problems.append(f"layer {old.layer.name!r} (padding): found {found}; expected one, not padded")
             continue
         layer = upgraded.layers.add()
         origins.append(index)
         layer.top.extend(old.top)
         layer.bottom.extend(old.bottom)
         source = _unpadded(old, paddings, layer, problems)
+        for top in old.top:  # from here on the name means another blob
+            paddings.pop(top, None)
         _upgrade_layer(source, layer, problems)
     if problems:
         raise FormatError(problems)

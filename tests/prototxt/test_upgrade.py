@@ -59,6 +59,21 @@ def test_every_mistake_of_v0_at_once():
     assert "0 bottoms" in caught.value.problems[1] and "padding" in caught.value.problems[2]
 
 
+def test_padding_ends_where_its_name_is_given_anew():
+    net = parse("""layers { layer { name: 'p' type: 'padding' pad: 1 } bottom: 'x' top: 'p' }
+        layers { layer { name: 'c' type: 'conv' } bottom: 'p' top: 'p' }
+        layers { layer { name: 'd' type: 'conv' pad: 2 } bottom: 'p' top: 'd' }""")
+    c, d = to_current(net).layer
+    assert (c.bottom, c.convolution_param.pad) == (["x"], [1])
+    assert (d.bottom, d.convolution_param.pad) == (["p"], [2])
+
+
+def test_padding_of_padding_is_an_error():
+    twice = "".join(f"layers {{ layer {{ type: 'padding' }} bottom: '{a}' top: '{b}' }}" for a, b in ("xy", "yz"))
+    with pytest.raises(FormatError, match="padded already"):
+        to_current(parse(twice))
+
+
 def test_older_generation_decides():
     net = parse("layers { name: 'old' } layer { name: 'new' }")
     assert [layer.name for layer in to_current(net).layer] == ["old"]
