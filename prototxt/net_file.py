@@ -33,8 +33,10 @@ class NetFile:
 
     @classmethod
     def from_message(cls, message: NetParameter, dialect: str | None = None) -> NetFile:
-        """A net that was made in memory. Raises FormatError, CaffeError for an unknown dialect."""
-        return _upgraded(message, text.Positions(), "net in memory", dialect)
+        """A net that was made in memory, of which a copy is kept. Raises FormatError; CaffeError: unknown dialect."""
+        copied = NetParameter()
+        copied.CopyFrom(message)
+        return _upgraded(copied, text.Positions(), "net in memory", dialect)
 
 
 def read_net(path: str | os.PathLike[str], dialect: str | None = None) -> NetFile:

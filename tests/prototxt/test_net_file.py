@@ -47,6 +47,13 @@ def test_net_in_memory():
     assert (file.dialect, file.lines) == ("bvlc", [None])
 
 
+def test_net_in_memory_is_kept_as_it_was():
+    message = NetParameter(name="before")
+    file = NetFile.from_message(message)
+    message.name = "after"
+    assert file.message.name == "before"
+
+
 def test_solver(tmp_path):
     (tmp_path / "solver.prototxt").write_text("base_lr: 0.1 solver_type: ADAM")
     assert read_solver(tmp_path / "solver.prototxt").type == "Adam"
@@ -57,6 +64,7 @@ def test_solver(tmp_path):
 
 def test_shipped_networks_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "segnet").mkdir()
     assert find_net("segnet") == find_net("segnet.prototxt")
     (tmp_path / "segnet.prototxt").write_text("")
     assert find_net("segnet.prototxt").resolve() == tmp_path / "segnet.prototxt"
