@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from caffe_compat.graph import Param
 
 
+def _nothing() -> None:
+    return None
+
+
 class Half:
     """One half of a blob (data or diff): a tensor on some device and the view NumPy has of it.
 
@@ -32,8 +36,11 @@ class Half:
         self.shape = shape
         self.fill = fill
         self._tensor: torch.Tensor | None = None
-        self._view: Callable[[], np.ndarray | None] = lambda: None
+        self._view: Callable[[], np.ndarray | None] = _nothing
         self._host: np.ndarray | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_view": _nothing}  # a copy has views of its own
 
     def tensor(self, like: torch.Tensor) -> torch.Tensor:
         """The tensor, on the device and of the type of ``like``."""

@@ -32,6 +32,9 @@ class MaskShape(tuple):
         self.plane = plane
         return self
 
+    def __getnewargs__(self) -> tuple[Shape, tuple[int, int]]:
+        return tuple(self), self.plane
+
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, tuple) and tuple.__eq__(self, other) and getattr(other, "plane", self.plane) == self.plane
@@ -71,7 +74,11 @@ class Context(NamedTuple):
 
 
 class TorchLayer(nn.Module):
-    """One layer. Subclasses say ``bottoms`` and ``tops`` (smallest and largest number, None for any)."""
+    """One layer. Subclasses say ``bottoms`` and ``tops`` (smallest and largest number, None for any).
+
+    ``forward`` uses plain attributes that ``setup`` and ``top_shapes`` have set, never the message itself, so that
+    torch can trace it.
+    """
 
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
@@ -89,6 +96,7 @@ class TorchLayer(nn.Module):
         super().__init__()
         self.message = message
         self.context = context
+        self.top_count = len(message.top)
         self.in_place = len(message.bottom) > 0 and list(message.bottom[:1]) == list(message.top[:1])
         self.param_blobs: list[ParamBlob] = []
         self.setup()
@@ -96,6 +104,10 @@ class TorchLayer(nn.Module):
 
     def setup(self) -> None:
         """Read the message. Raises LayerError."""
+
+    def extra_repr(self) -> str:
+        """Bottoms and tops, for ``print(net)``."""
+        return f"{', '.join(self.message.bottom) or 'nothing'} -> {', '.join(self.message.top) or 'nothing'}"
 
     @property
     def name(self) -> str:

@@ -28,7 +28,9 @@ class Accuracy(TorchLayer):
 
     def setup(self) -> None:
         """Read the parameters."""
-        self.param = self.message.accuracy_param
+        param = self.message.accuracy_param
+        self.top_k, self.written_axis = param.top_k, param.axis
+        self.ignored = param.ignore_label if param.HasField("ignore_label") else None
 
     def per_class_shape(self, classes: int) -> Shape:
         """The shape of the second top."""
@@ -37,14 +39,14 @@ class Accuracy(TorchLayer):
     def top_shapes(self, *bottoms: Shape) -> list[Shape]:
         """A scalar, and one value for each class."""
         scores, labels = bottoms
-        self.axis = canonical_axis(self.param.axis, len(scores))
+        self.axis = canonical_axis(self.written_axis, len(scores))
         classes = scores[self.axis]
         places = math.prod(scores) // classes
         if math.prod(labels) != places:
             raise LayerError(f"scores {tuple(scores)} and labels {tuple(labels)}; expected {places} labels")
-        if not 1 <= self.param.top_k <= classes:
-            raise LayerError(f"`top_k: {self.param.top_k}`; expected 1 to {classes}, the number of classes")
-        return [(), self.per_class_shape(classes)][: len(self.message.top)]
+        if not 1 <= self.top_k <= classes:
+            raise LayerError(f"`top_k: {self.top_k}`; expected 1 to {classes}, the number of classes")
+        return [(), self.per_class_shape(classes)][: self.top_count]
 
     def ahead(self, scores: torch.Tensor, labels: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         """How many classes rank before the label: scores (outer, K, inner), labels and own scores (outer, 1, inner)."""
@@ -57,12 +59,12 @@ class Accuracy(TorchLayer):
         outer, inner = math.prod(shape[: self.axis]), math.prod(shape[self.axis + 1 :])
         scores = bottoms[0].detach().reshape(outer, shape[self.axis], inner)
         labels = bottoms[1].detach().to(torch.int64).reshape(outer, 1, inner)
-        counted = labels != self.param.ignore_label if self.param.HasField("ignore_label") else labels == labels
+        counted = torch.ones_like(labels, dtype=torch.bool) if self.ignored is None else labels != self.ignored
         known = counted & (labels >= 0) & (labels < shape[self.axis])
         safe = labels.masked_fill(~known, 0)
-        right = known & (self.ahead(scores, safe, scores.gather(1, safe)) < self.param.top_k)
+        right = known & (self.ahead(scores, safe, scores.gather(1, safe)) < self.top_k)
         accuracy = self.share(right.sum(), counted.sum()).to(scores.dtype)
-        if len(self.message.top) == 1:
+        if self.top_count == 1:
             return accuracy
         classes = shape[self.axis]
         of_class = torch.bincount(labels[known], minlength=classes)

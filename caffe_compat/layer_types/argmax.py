@@ -38,32 +38,33 @@ class ArgMax(TorchLayer):
 
     def setup(self) -> None:
         """Read the parameters."""
-        self.param = self.message.argmax_param
-        self.along_axis = self.param.HasField("axis")
-        if self.param.top_k < 1:
+        param = self.message.argmax_param
+        self.axis = param.axis if param.HasField("axis") else None
+        self.top_k, self.gives_values = param.top_k, param.out_max_val
+        if self.top_k < 1:
             raise LayerError("`top_k: 0`; expected at least 1")
 
     def top_shapes(self, *bottoms: Shape) -> list[Shape]:
         """One shape with an axis, another without."""
         (x,) = bottoms
-        if self.along_axis:
-            axis = canonical_axis(self.param.axis, len(x))
+        if self.axis is not None:
+            axis = canonical_axis(self.axis, len(x))
             searched = x[axis]
-            shape = (*x[:axis], self.param.top_k, *x[axis + 1 :])
+            shape = (*x[:axis], self.top_k, *x[axis + 1 :])
         else:
             searched = math.prod(x[1:])
             trailing = max(3, len(x)) - 3
-            shape = (x[0], 2 if self.param.out_max_val else 1, self.param.top_k, *(1,) * trailing)
-        if self.param.top_k > searched:
-            raise LayerError(f"`top_k: {self.param.top_k}` out of {searched} values; expected at most {searched}")
+            shape = (x[0], 2 if self.gives_values else 1, self.top_k, *(1,) * trailing)
+        if self.top_k > searched:
+            raise LayerError(f"`top_k: {self.top_k}` out of {searched} values; expected at most {searched}")
         return [shape]
 
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
         """Search."""
         (x,) = bottoms
-        if self.along_axis:
-            values, indices = largest(x, self.param.top_k, canonical_axis(self.param.axis, x.dim()))
-            return values if self.param.out_max_val else indices.to(x.dtype)
-        values, indices = largest(x.flatten(1), self.param.top_k, 1)
-        rows = [indices.to(x.dtype), values] if self.param.out_max_val else [indices.to(x.dtype)]
+        if self.axis is not None:
+            values, indices = largest(x, self.top_k, canonical_axis(self.axis, x.dim()))
+            return values if self.gives_values else indices.to(x.dtype)
+        values, indices = largest(x.flatten(1), self.top_k, 1)
+        rows = [indices.to(x.dtype), values] if self.gives_values else [indices.to(x.dtype)]
         return torch.stack(rows, dim=1).reshape(self.top_shapes(tuple(x.shape))[0])

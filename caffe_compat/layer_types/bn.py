@@ -73,10 +73,8 @@ class BN(TorchLayer):
         """Read the mode."""
         param = self.message.bn_param
         self.affine_only = param.bn_mode == BNParameter.INFERENCE
-        if self.affine_only and len(self.message.top) != 1:
-            raise LayerError(
-                f"{len(self.message.top)} tops with `bn_mode: INFERENCE`; expected 1 (it has no statistics)"
-            )
+        if self.affine_only and self.top_count != 1:
+            raise LayerError(f"{self.top_count} tops with `bn_mode: INFERENCE`; expected 1 (it has no statistics)")
         check_filler(param.scale_filler)
         check_filler(param.shift_filler)
 
@@ -87,7 +85,7 @@ class BN(TorchLayer):
         if scale is not None and scale.numel() != bottoms[0][1]:
             raise LayerError(f"the bottom has {bottoms[0][1]} channels, but the weights were made for {scale.numel()}")
         statistics = (1, bottoms[0][1], 1, 1)
-        return [bottoms[0], statistics, statistics][: len(self.message.top)]
+        return [bottoms[0], statistics, statistics][: self.top_count]
 
     def param_specs(self, *bottoms: Shape) -> list[BlobSpec]:
         """Scale and shift."""
@@ -100,7 +98,7 @@ class BN(TorchLayer):
         (x,) = bottoms
         if not self.affine_only:
             tops = _Normalise.apply(x, self.scale, self.shift, self.may_overwrite())
-            return tops[: len(self.message.top)]
+            return tops[: self.top_count]
         if self.may_overwrite():
             return x.mul_(self.scale).add_(self.shift)
         return torch.addcmul(self.shift, x, self.scale)

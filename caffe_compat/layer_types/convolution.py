@@ -55,6 +55,7 @@ class Convolution(TorchLayer):
     def setup(self) -> None:
         """Check what does not depend on the bottoms."""
         self.param = param = self.message.convolution_param
+        self.group, self.has_bias = param.group, param.bias_term
         if param.num_output < 1:
             raise LayerError("`num_output` is 0 or missing; expected at least 1")
         if param.group < 1 or param.num_output % param.group:
@@ -76,8 +77,8 @@ class Convolution(TorchLayer):
         if axis != 1 or axes not in _CONVOLUTIONS:
             raise LayerError(f"the bottom has the shape {tuple(first)}; expected (N, C) and 1 to 3 spatial axes")
         channels = first[1]
-        if channels % self.param.group:
-            raise LayerError(f"the bottom's {channels} channels are not a multiple of `group: {self.param.group}`")
+        if channels % self.group:
+            raise LayerError(f"the bottom's {channels} channels are not a multiple of `group: {self.group}`")
         self.kernel = spatial(self.param, "kernel_size", axes, None)
         self.stride = spatial(self.param, "stride", axes, 1)
         self.pad = spatial(self.param, "pad", axes, 0)
@@ -91,9 +92,9 @@ class Convolution(TorchLayer):
                 f"dilation {self.dilation}; expected a larger input or more padding"
             )
         weight = getattr(self, "weight", None)
-        if weight is not None and weight.shape[1] * self.param.group != channels:
+        if weight is not None and weight.shape[1] * self.group != channels:
             raise LayerError(
-                f"the bottom has {channels} channels, but its weights are for {weight.shape[1] * self.param.group}"
+                f"the bottom has {channels} channels, but its weights are for {weight.shape[1] * self.group}"
             )
         return [(first[0], self.param.num_output, *out)] * len(bottoms)
 
@@ -110,26 +111,24 @@ class Convolution(TorchLayer):
 
     def param_specs(self, *bottoms: Shape) -> list[BlobSpec]:
         """The filters and, unless ``bias_term: false``, the bias."""
-        shape = (self.param.num_output, bottoms[0][1] // self.param.group, *self.kernel)
+        shape = (self.param.num_output, bottoms[0][1] // self.group, *self.kernel)
         specs = [BlobSpec("weight", shape, self.param.weight_filler)]
-        if self.param.bias_term:
+        if self.has_bias:
             specs.append(BlobSpec("bias", (self.param.num_output,), self.param.bias_filler))
         return specs
 
     def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
         """Every output value takes one multiply-add per weight of its filter."""
-        per_value = bottoms[0][1] // self.param.group * math.prod(self.kernel)
+        per_value = bottoms[0][1] // self.group * math.prod(self.kernel)
         return sum(math.prod(top) for top in tops) * per_value
 
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Convolve each bottom."""
         convolve = _CONVOLUTIONS[len(self.kernel)]
         # oneDNN sums a bias's gradient in one running float, which loses digits; an addition of its own does not.
-        apart = self.param.bias_term and torch.is_grad_enabled() and self.bias.requires_grad
-        bias = self.bias if self.param.bias_term and not apart else None
-        tops = tuple(
-            convolve(x, self.weight, bias, self.stride, self.pad, self.dilation, self.param.group) for x in bottoms
-        )
+        apart = self.has_bias and torch.is_grad_enabled() and self.bias.requires_grad
+        bias = self.bias if self.has_bias and not apart else None
+        tops = tuple(convolve(x, self.weight, bias, self.stride, self.pad, self.dilation, self.group) for x in bottoms)
         if apart:
             tops = tuple(top.add_(self.bias.view(-1, *(1,) * len(self.kernel))) for top in tops)
         return tops if len(tops) > 1 else tops[0]

@@ -22,9 +22,11 @@ class LRN(TorchLayer):
 
     def setup(self) -> None:
         """Read the window."""
-        self.param = self.message.lrn_param
-        if self.param.local_size % 2 == 0:
-            raise LayerError(f"`local_size: {self.param.local_size}`; expected an odd number")
+        param = self.message.lrn_param
+        self.size, self.alpha, self.beta, self.k = param.local_size, param.alpha, param.beta, param.k
+        self.within = param.norm_region == LRNParameter.WITHIN_CHANNEL
+        if self.size % 2 == 0:
+            raise LayerError(f"`local_size: {self.size}`; expected an odd number")
 
     def top_shapes(self, *bottoms: Shape) -> list[Shape]:
         """The bottom's own shape."""
@@ -34,8 +36,8 @@ class LRN(TorchLayer):
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
         """Normalise."""
         (x,) = bottoms
-        size, half = self.param.local_size, self.param.local_size // 2
-        if self.param.norm_region == LRNParameter.WITHIN_CHANNEL:
+        size, half = self.size, self.size // 2
+        if self.within:
             mean, k = F.avg_pool2d(x.square(), size, 1, half), 1.0
         else:
             padded = F.pad(x.square(), (0, 0, 0, 0, half, half))
@@ -45,5 +47,5 @@ class LRN(TorchLayer):
                 mean = sum(padded[:, i : i + channels] for i in range(size)) / size
             else:
                 mean = F.avg_pool3d(padded.unsqueeze(1), (size, 1, 1), stride=1).squeeze(1)
-            k = self.param.k
-        return x * (mean * self.param.alpha + k).pow(-self.param.beta)
+            k = self.k
+        return x * (mean * self.alpha + k).pow(-self.beta)

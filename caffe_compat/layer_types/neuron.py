@@ -44,13 +44,14 @@ class Dropout(Neuron):
 
     def setup(self) -> None:
         """Read the ratio."""
-        self.param = self.message.dropout_param
-        if not 0 < self.param.dropout_ratio < 1:
-            raise LayerError(f"`dropout_ratio: {self.param.dropout_ratio}`; expected a number between 0 and 1")
+        param = self.message.dropout_param
+        self.ratio, self.samples_in_test = param.dropout_ratio, param.sample_weights_test
+        if not 0 < self.ratio < 1:
+            raise LayerError(f"`dropout_ratio: {self.ratio}`; expected a number between 0 and 1")
 
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
         """Drop values, or pass them on."""
         (x,) = bottoms
-        if not (self.training or self.param.sample_weights_test):
+        if not (self.training or self.samples_in_test):
             return x if self.may_overwrite() else x.view_as(x)
-        return F.dropout(x, self.param.dropout_ratio, training=True, inplace=self.may_overwrite())
+        return F.dropout(x, self.ratio, training=True, inplace=self.may_overwrite())

@@ -40,7 +40,7 @@ class Pooling(TorchLayer):
         self.maximum = param.pool == PoolingParameter.MAX
         if param.pool == PoolingParameter.STOCHASTIC:
             raise LayerError("`pool: STOCHASTIC` is not supported yet; expected MAX or AVE")
-        if len(self.message.top) == 2 and not self.maximum:
+        if self.top_count == 2 and not self.maximum:
             raise LayerError("2 tops without `pool: MAX`; expected 1 (only maxima have a position)")
         if param.global_pooling:
             given = [name for name in ("kernel_size", "kernel_h", "kernel_w") if param.HasField(name)]
@@ -89,7 +89,7 @@ class Pooling(TorchLayer):
             )
         self.out_size = out
         shape = (x[0], x[1], *out)
-        return [shape, MaskShape(shape, (x[2], x[3]))][: len(self.message.top)]
+        return [shape, MaskShape(shape, (x[2], x[3]))][: self.top_count]
 
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Pool."""
@@ -97,7 +97,7 @@ class Pooling(TorchLayer):
         if not self.maximum:
             return self._mean(x)
         y, positions = self._maximum(x)
-        return (y, positions.to(y.dtype)) if len(self.message.top) == 2 else y
+        return (y, positions.to(y.dtype)) if self.top_count == 2 else y
 
     def _overhang(self, x: torch.Tensor) -> tuple[int, int]:
         """Rows and columns that the last windows reach beyond the bottom and its padding on the far side."""

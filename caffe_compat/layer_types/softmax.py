@@ -93,6 +93,7 @@ class SoftmaxWithLoss(TorchLayer):
         """Read the loss parameters."""
         param = self.message.loss_param
         self.ignored = param.ignore_label if param.HasField("ignore_label") else None
+        self.by_pixels = param.normalize or not param.HasField("normalize")
         self.class_weights = list(param.class_weighting) if param.weight_by_label_freqs else []
         if param.weight_by_label_freqs and not self.class_weights:
             raise LayerError("`weight_by_label_freqs: true` without `class_weighting`; expected one for each class")
@@ -112,12 +113,11 @@ class SoftmaxWithLoss(TorchLayer):
             raise LayerError(
                 f"{len(self.class_weights)} times `class_weighting` for {classes} classes; expected one each"
             )
-        return [(), scores][: max(1, len(self.message.top))]
+        return [(), scores][: max(1, self.top_count)]
 
     def divisor(self, items: int, places: int, counted: torch.Tensor | int) -> torch.Tensor | int:
         """What the sum is divided by: the counted pixels (NaN comes of none), or the batch size."""
-        param = self.message.loss_param
-        return counted if param.normalize or not param.HasField("normalize") else items
+        return counted if self.by_pixels else items
 
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Compare."""
@@ -135,7 +135,7 @@ class SoftmaxWithLoss(TorchLayer):
         total, prob = _NegativeLogLikelihood.apply(scores, labels, weights, counted)
         places = labels.numel()
         loss = total / self.divisor(items, places, places if counted is None else counted.sum())
-        return (loss, prob.view(shape)) if len(self.message.top) == 2 else loss
+        return (loss, prob.view(shape)) if self.top_count == 2 else loss
 
 
 @layer("SoftmaxWithLoss", "bvlc", "deeplab")

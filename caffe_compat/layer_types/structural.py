@@ -38,11 +38,11 @@ class Split(TorchLayer):
 
     def top_shapes(self, *bottoms: Shape) -> list[Shape]:
         """The bottom's own shape for each top."""
-        return [bottoms[0]] * len(self.message.top)
+        return [bottoms[0]] * self.top_count
 
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Hand on."""
-        tops = tuple(bottoms[0].view_as(bottoms[0]) for _ in self.message.top)
+        tops = tuple(bottoms[0].view_as(bottoms[0]) for _ in range(self.top_count))
         return tops if len(tops) > 1 else tops[0]
 
 
