@@ -18,6 +18,7 @@ from caffe_compat.paths import Paths
 from caffe_compat.sizing import with_guessed_size
 from caffe_compat.splits import insert_splits
 from prototxt.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
+from prototxt.errors import FormatError
 from prototxt.net_file import NetFile
 from prototxt.state import filter_net
 
@@ -140,7 +141,10 @@ def build_graph(
     Raises:
         NetError: with every problem that was found.
     """
-    filtered, kept = filter_net(file.message, phase, level, stages)
+    try:
+        filtered, kept = filter_net(file.message, phase, level, stages)
+    except FormatError as error:
+        raise NetError([f"{file.path}: {problem}" for problem in error.problems]) from error
     split, origins = insert_splits(filtered)
     lines = [file.lines[kept[origin]] if origin is not None else None for origin in origins]
     shapes = {name: tuple(int(d) for d in shape) for name, shape in (input_shapes or {}).items()}
