@@ -6,6 +6,7 @@ that can be found before running it.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from prototxt.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
 from prototxt.errors import FormatError
 from prototxt.net_file import NetFile
 from prototxt.state import filter_net
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -109,6 +112,7 @@ class Graph:
         """The shapes of all blobs for other input shapes. Raises NetError with every layer that does not fit."""
         shapes: dict[str, Shape] = {name: tuple(inputs.get(name, self.blobs[name])) for name in self.inputs}
         problems: list[str] = []
+        old = [node.bottom_shapes for node in self.nodes]
         for node in self.nodes:
             if node.layer.is_source:
                 shapes.update({top: tuple(inputs.get(top, self.blobs[top])) for top in node.tops})
@@ -122,6 +126,7 @@ class Graph:
                     shapes.pop(top, None)
         if problems:
             raise NetError(problems)
+        _tell_remarks([node for node, before in zip(self.nodes, old, strict=True) if node.bottom_shapes != before])
         return shapes
 
 
@@ -155,9 +160,7 @@ def build_graph(
     for message, line in zip(split.layer, lines, strict=True):
         builder.add_layer(message, line)
     if builder.problems:
-        raise NetError(builder.problems)
-    for node in builder.nodes:
-        node.layer.warn_of_guess(node.where)
+        raise NetError(builder.problems, registry.OWN_TYPES if builder.strange_types else "")
     graph = Graph(
         source=file.message,
         message=split,
@@ -170,7 +173,14 @@ def build_graph(
         context=context,
     )
     mark_gradients(graph)
+    _tell_remarks(graph.nodes)
     return graph
+
+
+def _tell_remarks(nodes: Sequence[Node]) -> None:
+    for node in nodes:
+        for remark in node.layer.remarks():
+            log.warning("%s: %s", node.where, remark)
 
 
 class _Builder:
@@ -185,6 +195,7 @@ class _Builder:
         """Names that some layer makes, also where their shape is unknown for an error that was already told."""
         self.shared: dict[str, tuple[int, int]] = {}
         self.problems: list[str] = []
+        self.strange_types = False
 
     def place(self, message: LayerParameter, line: int | None) -> str:
         """``file:line: layer 'name' (Type)``."""
@@ -223,6 +234,7 @@ class _Builder:
         found = [self._check_names(where, bottoms, tops)]
         cls = registry.find(message.type, self.context.dialect)
         if cls is None:
+            self.strange_types = True
             found.append([registry.unknown_type(message.type)])
         else:
             found.append(self._check_counts(cls, bottoms, tops))

@@ -167,8 +167,9 @@ class TorchLayer(nn.Module):
         """Whether the size of the tops can neither be read nor computed: a data layer whose data is not there."""
         return False
 
-    def warn_of_guess(self, where: str) -> None:
-        """Tell the user of a guessed size."""
+    def remarks(self) -> list[str]:
+        """What the user should know of the shapes that were found, though they are no error."""
+        return []
 
     def pinned_plane(self) -> tuple[int, int] | None:
         """The largest plane (H, W) that the indices may point into, where the message fixes it."""

@@ -43,10 +43,14 @@ def known_types() -> list[str]:
     return sorted({name for name, _ in _classes})
 
 
+#: How to help oneself where a type is unknown.
+OWN_TYPES = (
+    'A layer type of one\'s own is registered with `@caffe_compat.layer("Name")` on a subclass of '
+    "caffe_compat.TorchLayer before the net is built"
+)
+
+
 def unknown_type(type_name: str) -> str:
-    """What to say of a type that nobody registered."""
+    """What to say of a type that nobody registered; ``OWN_TYPES`` is the remedy."""
     hint = nearest(type_name, known_types())
-    return (
-        f"unknown layer type {type_name!r}; {hint + ' ' if hint else ''}A type of one's own is registered with "
-        '`@caffe_compat.layer("Name")` on a subclass of caffe_compat.TorchLayer before the net is built'
-    )
+    return f"unknown layer type {type_name!r}" + (f"; {hint}" if hint else "")

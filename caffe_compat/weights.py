@@ -80,9 +80,8 @@ def load_weights(net: PycaffeFace, path: str | PathLike[str]) -> LoadReport:
                 problems.append(f"{node.where}: blob {i} has the shape {stored.shape} in {path}; expected {blob.shape}")
         matched += [source.name] if blobs else []
     if problems:
-        raise NetError(
-            [*problems, "weights of another shape belong to another net: mend the prototxt, or rename these layers"]
-        )
+        remedy = "Weights of another shape belong to another net: mend the prototxt, or rename these layers in it"
+        raise NetError(problems, remedy)
     for blob, stored in copies:
         np.copyto(blob.data, stored.data.reshape(blob.shape), casting="same_kind")
         if stored.diff is not None:

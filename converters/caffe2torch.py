@@ -114,6 +114,12 @@ def convert(
     file = read_net(path, dialect)
     net = Net(file, phase, dialect=dialect, roots=roots, image_size=input_size)
     report = load_weights(net, weights) if weights else None
+    if report is not None and not report.matched:
+        file_has, net_has = (", ".join([*names[:4], "…"]) for names in (report.only_in_file, report.only_in_net))
+        raise CaffeError(
+            f"{weights}: weights for {file_has}; expected some for layers of {path}: {net_has}. Give the weights "
+            "of this net, or rename the layers in the prototxt"
+        )
     save_pt(net, target, trained=report is not None and bool(report.matched), source=str(weights or "fillers"))
     return net, target, report
 

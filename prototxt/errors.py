@@ -13,16 +13,16 @@ class CaffeError(ValueError):
     """One or more problems with what the user gave; ``problems`` holds them one by one.
 
     Each problem is one text that names the place first (``file:line:column`` or the layer), then what was
-    found, what is expected and the remedy.
+    found, what is expected and the remedy. ``remedy`` is what mends several of them at once.
     """
 
-    def __init__(self, problems: str | Sequence[str]) -> None:
+    def __init__(self, problems: str | Sequence[str], remedy: str = "") -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         if len(self.problems) == 1:
             text = self.problems[0]
         else:
             text = f"{len(self.problems)} problems:\n" + "\n".join(f"  {p}" for p in self.problems)
-        super().__init__(text)
+        super().__init__(text + (f"\n{remedy}" if remedy else ""))
 
 
 class FormatError(CaffeError):

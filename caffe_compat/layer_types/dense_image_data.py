@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 
 from caffe_compat.data.dense_image import DenseImageSource
@@ -12,8 +10,6 @@ from caffe_compat.layer_base import Shape, TorchLayer
 from caffe_compat.paths import ROOT_MAP
 from caffe_compat.registry import layer
 from prototxt.errors import MissingFileError
-
-log = logging.getLogger(__name__)
 
 
 @layer("DenseImageData")
@@ -80,16 +76,17 @@ class DenseImageData(TorchLayer):
             shapes = [shape, (shape[0], 1, shape[2] // factor, shape[3] // factor)]
         return [shapes[0], self.context.input_shapes.get(label) or shapes[1]]
 
-    def warn_of_guess(self, where: str) -> None:
+    def remarks(self) -> list[str]:
         """Name the missing file and the size taken in its place."""
-        if self.missing is not None:
-            height, width = self.top_shapes()[0][2:]
-            what = str(self.missing).partition("; looked")[0]  # running the layer lists the places
-            log.warning(
-                "%s: %s, so the net is built for %dx%d and must be fed by hand. Another size is chosen by "
-                "input_shapes={%r: (N, C, H, W)} or --input-size HxW; where files lie is said by --root OLD=NEW or %s",
-                where, what, height, width, self.message.top[0], ROOT_MAP,
-            )  # fmt: skip
+        if self.missing is None:
+            return []
+        height, width = self.top_shapes()[0][2:]
+        what = str(self.missing).partition("; looked")[0]  # running the layer lists the places
+        return [
+            f"{what}, so the net is built for {height}x{width} and must be fed by hand. Another size is chosen by "
+            f"input_shapes={{{self.message.top[0]!r}: (N, C, H, W)}} or --input-size HxW; where files lie is said by "
+            f"--root OLD=NEW or {ROOT_MAP}"
+        ]
 
     def forward(self, *bottoms: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The next batch. Raises MissingFileError when the data is not there."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import math
 
 import torch
 
 from caffe_compat.errors import LayerError
 from caffe_compat.layer_base import Shape, TorchLayer, check_axes
 from caffe_compat.registry import layer
-
-log = logging.getLogger(__name__)
 
 
 def put_at(x: torch.Tensor, mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -91,17 +89,23 @@ class Upsample(TorchLayer):
                 f"set its `upsample_h: {mask[2]} upsample_w: {mask[3]}`"
             )
         self.height, self.width = self.output_size(x)
-        plane = getattr(mask, "plane", None)
-        if plane is not None and plane != (self.height, self.width):
-            self._judge(plane)
+        self.plane = getattr(mask, "plane", None) or (self.height, self.width)
+        if math.prod(self.plane) > self.height * self.width:
+            raise LayerError(f"{self._planes()}: indices can fall outside; expected {self._fitting_size()}")
         return [(*x[:2], self.height, self.width)]
 
-    def _judge(self, plane: tuple[int, int]) -> None:
-        said = f"the mask points into a plane of {plane[0]}x{plane[1]}, the output is {self.height}x{self.width}"
-        fit = f"`upsample_h: {plane[0]} upsample_w: {plane[1]}`"
-        if plane[0] * plane[1] > self.height * self.width:
-            raise LayerError(f"{said}: indices can fall outside; expected {fit}")
-        log.warning("layer %r: %s, so the maps are not aligned; %s would fit", self.name, said, fit)
+    def _planes(self) -> str:
+        said = "the mask points into a plane of {}x{}".format(*self.plane)
+        return f"{said}, the output is {self.height}x{self.width}"
+
+    def _fitting_size(self) -> str:
+        return "`upsample_h: {} upsample_w: {}`".format(*self.plane)
+
+    def remarks(self) -> list[str]:
+        """Caffe allows a larger plane, where every value then lies elsewhere."""
+        if self.plane == (self.height, self.width):
+            return []
+        return [f"{self._planes()}, so the maps are not aligned; {self._fitting_size()} would fit"]
 
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
         """Put the values back."""

@@ -89,6 +89,14 @@ def test_every_mismatch_is_told_and_nothing_is_written(folder, capsys):
     assert not (folder / "tiny.pt").exists()
 
 
+def test_weights_of_another_net_are_no_success(folder, capsys):
+    save_weights(folder, 1)
+    (folder / "tiny.prototxt").write_text(AUTOENCODER.replace('name: "', 'name: "my_'))
+    assert main(["tiny.prototxt", "--weights", "tiny.caffemodel"]) == 1
+    assert "weights for conv1, bn1, score" in capsys.readouterr().err
+    assert not (folder / "tiny.pt").exists()
+
+
 def test_phase_and_input_size(folder):
     text = AUTOENCODER + 'layer { name: "t" type: "ReLU" bottom: "score" top: "t" include { phase: TRAIN } }'
     (folder / "tiny.prototxt").write_text(text)
