@@ -14,10 +14,11 @@ from torch import nn
 
 from caffe_compat import layer_types as layer_types  # registers the layer types
 from caffe_compat.blob import Anchor, Blob, ParamBlob
+from caffe_compat.build_graph import build_graph
 from caffe_compat.device import chosen_device
 from caffe_compat.errors import LayerError, NetError
 from caffe_compat.fillers import fill
-from caffe_compat.graph import Node, Param, build_graph
+from caffe_compat.graph import Node, Param
 from caffe_compat.layer_base import Shape, TorchLayer
 from caffe_compat.paths import Paths
 from caffe_compat.pycaffe import PycaffeFace

@@ -3,7 +3,7 @@
 import pytest
 
 import caffe_compat as caffe
-from caffe_compat.graph import build_graph
+from caffe_compat.build_graph import build_graph
 from prototxt.caffe_pb2 import LayerParameter
 from prototxt.net_file import NetFile, find_net, read_net
 from segnet import camvid
