@@ -9,16 +9,13 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from caffe_compat.layer_base import Shape
-
-if TYPE_CHECKING:
-    from caffe_compat.graph import Param
+from caffe_compat.shapes import Shape
+from prototxt.caffe_pb2 import ParamSpec
 
 
 def _nothing() -> None:
@@ -202,11 +199,13 @@ class ParamBlob(Blob):
     SegNet fork does; otherwise the sum is common to all, as in BVLC Caffe.
     """
 
-    def __init__(self, owner: nn.Module, name: str, param: Param, own_diff: bool) -> None:
-        super().__init__(param.spec.shape, Anchor())
+    def __init__(
+        self, owner: nn.Module, name: str, shape: Shape, settings: ParamSpec, *, needs_diff: bool, own_diff: bool
+    ) -> None:
+        super().__init__(shape, Anchor())
         self._owner, self._name, self._own_diff = owner, name, own_diff
-        self.lr_mult, self.decay_mult = param.settings.lr_mult, param.settings.decay_mult
-        self.needs_diff = param.needs_diff
+        self.lr_mult, self.decay_mult = settings.lr_mult, settings.decay_mult
+        self.needs_diff = needs_diff
 
     @property
     def parameter(self) -> nn.Parameter:

@@ -9,8 +9,9 @@ from caffe_compat import registry
 from caffe_compat.errors import LayerError, NetError
 from caffe_compat.gradients import mark_gradients
 from caffe_compat.graph import Graph, Node, Param, tell_remarks
-from caffe_compat.layer_base import BlobSpec, Context, Shape, TorchLayer
+from caffe_compat.layer_base import BlobSpec, Context, TorchLayer
 from caffe_compat.paths import Paths
+from caffe_compat.shapes import Shape
 from caffe_compat.sizing import with_guessed_size
 from caffe_compat.splits import insert_splits
 from prototxt.caffe_pb2 import LayerParameter, NetParameter, ParamSpec

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from caffe_compat.errors import LayerError, NetError
-from caffe_compat.layer_base import BlobSpec, Context, Shape, TorchLayer
+from caffe_compat.layer_base import BlobSpec, Context, TorchLayer
+from caffe_compat.shapes import Shape
 from prototxt.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
 
 log = logging.getLogger(__name__)

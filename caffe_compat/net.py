@@ -19,9 +19,10 @@ from caffe_compat.device import chosen_device
 from caffe_compat.errors import LayerError, NetError
 from caffe_compat.fillers import fill
 from caffe_compat.graph import Node, Param
-from caffe_compat.layer_base import Shape, TorchLayer
+from caffe_compat.layer_base import TorchLayer
 from caffe_compat.paths import Paths
 from caffe_compat.pycaffe import PycaffeFace
+from caffe_compat.shapes import Shape
 from prototxt.caffe_pb2 import NetParameter
 from prototxt.errors import FormatError, MissingFileError
 from prototxt.net_file import NetFile, read_net
@@ -122,7 +123,9 @@ class Net(PycaffeFace, nn.Module):
                 owner, name = first.layer, first.params[param.owner[1]].spec.name
                 _share(node.layer, param, owner.get_parameter(name))
             own_diff = param.owner is not None and self.dialect == "segnet"
-            node.layer.param_blobs.append(ParamBlob(owner, name, param, own_diff))
+            shape, settings, needs_diff = param.spec.shape, param.settings, param.needs_diff
+            blob = ParamBlob(owner, name, shape, settings, needs_diff=needs_diff, own_diff=own_diff)
+            node.layer.param_blobs.append(blob)
 
     # ---- the torch face
 

@@ -273,11 +273,11 @@ class PycaffeFace:
             FormatError: the file cannot be read; MissingFileError: it is not there.
             NetError: blobs of another number or shape, all of them at once; nothing is copied then.
         """
-        log_report(load_weights(self, weights), weights)
+        log_report(load_weights(self.graph, weights), weights)
 
     def save(self, path: str | PathLike[str], dialect: str | None = None) -> None:
         """Write the net and its weights as Caffe does; in HDF5 when the name ends in ``.h5``.
 
         ``dialect`` chooses whose Caffe shall read the file; by default the net's own.
         """
-        save_weights(self, path, dialect)
+        save_weights(self.graph, path, dialect)

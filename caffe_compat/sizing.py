@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from caffe_compat import registry
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import Context, Shape, TorchLayer
+from caffe_compat.layer_base import Context, TorchLayer
+from caffe_compat.shapes import Shape
 from prototxt.caffe_pb2 import NetParameter
 
 PAPER_SIZE = (360, 480)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from caffe_compat.errors import NetError
+from caffe_compat.graph import Graph, Node
 from prototxt.blobs import BlobArray
 from prototxt.caffe_pb2 import NetParameter
 from prototxt.caffemodel import new_caffemodel
 from prototxt.weights import LayerWeights
 from prototxt.weights_h5 import H5Weights, read_weights, write_weights_h5
-
-if TYPE_CHECKING:
-    from caffe_compat.graph import Node
-    from caffe_compat.pycaffe import PycaffeFace
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +40,7 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(net: PycaffeFace, path: str | PathLike[str]) -> LoadReport:
+def load_weights(graph: Graph, path: str | PathLike[str]) -> LoadReport:
     """Copy weights into the layers of the same names; of several layers of one name the first gets them (Caffe).
 
     Raises:
@@ -53,7 +49,7 @@ def load_weights(net: PycaffeFace, path: str | PathLike[str]) -> LoadReport:
     """
     weights = read_weights(path)
     in_hdf5 = isinstance(weights, H5Weights)
-    nodes = net.graph.nodes if in_hdf5 else reversed(net.graph.nodes)
+    nodes = graph.nodes if in_hdf5 else reversed(graph.nodes)
     targets = {node.layer.name: node for node in nodes}  # of several layers of one name HDF5 fills the last (Caffe)
     problems: list[str] = []
     copies = []
@@ -87,7 +83,7 @@ def load_weights(net: PycaffeFace, path: str | PathLike[str]) -> LoadReport:
         if stored.diff is not None:
             np.copyto(blob.diff, stored.diff.reshape(blob.shape), casting="same_kind")
     found = set(matched)
-    only_in_net = [node.layer.name for node in net.graph.nodes if node.layer.blobs and node.layer.name not in found]
+    only_in_net = [node.layer.name for node in graph.nodes if node.layer.blobs and node.layer.name not in found]
     return LoadReport(matched, only_in_file, only_in_net)
 
 
@@ -97,7 +93,7 @@ def log_report(report: LoadReport, path: str | PathLike[str]) -> None:
     log.log(level, "%s", report.describe(path))
 
 
-def save_weights(net: PycaffeFace, path: str | PathLike[str], dialect: str | None = None) -> None:
+def save_weights(graph: Graph, path: str | PathLike[str], dialect: str | None = None) -> None:
     """Write a net and its weights as Caffe does (Net::ToProto, Net::ToHDF5); see ``Net.save``.
 
     A binary file holds every layer of the filtered net, splits included; of the inputs only the names. Parameters that
@@ -106,21 +102,21 @@ def save_weights(net: PycaffeFace, path: str | PathLike[str], dialect: str | Non
     Raises:
         FormatError: with every field that the dialect does not know.
     """
-    message = _as_caffe_writes_it(net)
+    message = _as_caffe_writes_it(graph)
     if str(path).endswith(".h5"):
-        nodes = zip(message.layer, net.graph.nodes, strict=True)
+        nodes = zip(message.layer, graph.nodes, strict=True)
         write_weights_h5(path, [LayerWeights(layer, _own_blobs(node)) for layer, node in nodes])
         return
-    blobs = {i: [blob.data for blob in node.layer.blobs] for i, node in enumerate(net.graph.nodes)}
-    new_caffemodel(message, blobs, dialect or net.graph.dialect).write(path)
+    blobs = {i: [blob.data for blob in node.layer.blobs] for i, node in enumerate(graph.nodes)}
+    new_caffemodel(message, blobs, dialect or graph.dialect).write(path)
 
 
-def _as_caffe_writes_it(net: PycaffeFace) -> NetParameter:
-    held = net.graph.message
+def _as_caffe_writes_it(graph: Graph) -> NetParameter:
+    held = graph.message
     message = NetParameter(name=held.name, input=held.input, layer=held.layer)
-    for layer, node in zip(message.layer, net.graph.nodes, strict=True):
+    for layer, node in zip(message.layer, graph.nodes, strict=True):
         if not layer.HasField("phase"):
-            layer.phase = net.graph.context.phase
+            layer.phase = graph.context.phase
         if node.layer.is_loss and not layer.loss_weight:
             layer.loss_weight.append(1)
     return message

@@ -113,7 +113,7 @@ def convert(
         raise CaffeError(f"{target}: the folder {target.parent} does not exist; expected an existing one")
     file = read_net(path, dialect)
     net = Net(file, phase, dialect=dialect, roots=roots, image_size=input_size)
-    report = load_weights(net, weights) if weights else None
+    report = load_weights(net.graph, weights) if weights else None
     if report is not None and not report.matched:
         file_has, net_has = (", ".join([*names[:4], "…"]) for names in (report.only_in_file, report.only_in_net))
         raise CaffeError(

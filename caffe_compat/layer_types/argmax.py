@@ -7,8 +7,9 @@ import math
 import torch
 
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import Shape, TorchLayer, canonical_axis
+from caffe_compat.layer_base import TorchLayer
 from caffe_compat.registry import layer
+from caffe_compat.shapes import Shape, canonical_axis
 
 
 def largest(x: torch.Tensor, k: int, axis: int) -> tuple[torch.Tensor, torch.Tensor]:

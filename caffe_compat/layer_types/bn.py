@@ -6,8 +6,9 @@ import torch
 
 from caffe_compat.errors import LayerError
 from caffe_compat.fillers import check_filler
-from caffe_compat.layer_base import BlobSpec, Shape, TorchLayer, check_axes
+from caffe_compat.layer_base import BlobSpec, TorchLayer
 from caffe_compat.registry import layer
+from caffe_compat.shapes import Shape, check_axes
 from prototxt.caffe_pb2 import BNParameter
 
 _EPSILON = 1e-9  # hard-wired in Caffe's BN

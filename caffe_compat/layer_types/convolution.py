@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 from caffe_compat.errors import LayerError
 from caffe_compat.fillers import check_filler
-from caffe_compat.layer_base import BlobSpec, Shape, TorchLayer, canonical_axis
+from caffe_compat.layer_base import BlobSpec, TorchLayer
 from caffe_compat.registry import layer
+from caffe_compat.shapes import Shape, canonical_axis
 from prototxt.caffe_pb2 import ConvolutionParameter
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

@@ -6,9 +6,10 @@ import torch
 
 from caffe_compat.data.dense_image import DenseImageSource
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import Shape, TorchLayer
+from caffe_compat.layer_base import TorchLayer
 from caffe_compat.paths import ROOT_MAP
 from caffe_compat.registry import layer
+from caffe_compat.shapes import Shape
 from prototxt.errors import MissingFileError
 
 

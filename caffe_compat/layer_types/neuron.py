@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import Shape, TorchLayer
+from caffe_compat.layer_base import TorchLayer
 from caffe_compat.registry import layer
+from caffe_compat.shapes import Shape
 
 
 class Neuron(TorchLayer):

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import MaskShape, Shape, TorchLayer, check_axes
+from caffe_compat.layer_base import TorchLayer
 from caffe_compat.registry import layer
+from caffe_compat.shapes import MaskShape, Shape, check_axes
 from prototxt.caffe_pb2 import PoolingParameter
 
 _LOWEST = -torch.finfo(torch.float32).max  # Caffe's -FLT_MAX, what a window without a maximum holds

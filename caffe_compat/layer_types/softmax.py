@@ -7,8 +7,9 @@ import math
 import torch
 
 from caffe_compat.errors import LabelError, LayerError
-from caffe_compat.layer_base import Shape, TorchLayer, canonical_axis
+from caffe_compat.layer_base import TorchLayer
 from caffe_compat.registry import layer
+from caffe_compat.shapes import Shape, canonical_axis
 from prototxt.caffe_pb2 import LossParameter
 
 _SMALLEST = torch.finfo(torch.float32).tiny  # Caffe's FLT_MIN: no logarithm is taken of less

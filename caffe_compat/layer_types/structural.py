@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import Shape, TorchLayer
+from caffe_compat.layer_base import TorchLayer
 from caffe_compat.registry import layer
+from caffe_compat.shapes import Shape
 
 
 @layer("Input")

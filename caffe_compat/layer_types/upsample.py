@@ -7,8 +7,9 @@ import math
 import torch
 
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import Shape, TorchLayer, check_axes
+from caffe_compat.layer_base import TorchLayer
 from caffe_compat.registry import layer
+from caffe_compat.shapes import Shape, check_axes
 
 
 def put_at(x: torch.Tensor, mask: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -60,7 +60,7 @@ def test_dialect_decides_the_numbers(tmp_path):
 def test_report_tells_what_did_not_match(tmp_path, caplog):
     net(AUTOENCODER).save(tmp_path / "w.caffemodel")
     other = net(AUTOENCODER.replace('name: "score"', 'name: "classifier"'))
-    report = load_weights(other, tmp_path / "w.caffemodel")
+    report = load_weights(other.graph, tmp_path / "w.caffemodel")
     assert (report.matched, report.only_in_file, report.only_in_net) == (["conv1", "bn1"], ["score"], ["classifier"])
     with caplog.at_level(logging.WARNING):
         other.copy_from(tmp_path / "w.caffemodel")
