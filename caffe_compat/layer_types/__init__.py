@@ -1,29 +1,7 @@
 """The layer types, a family a file. Importing this package registers them all."""
 
-from caffe_compat.layer_types import (
-    accuracy,
-    argmax,
-    bn,
-    convolution,
-    dense_image_data,
-    lrn,
-    neuron,
-    pooling,
-    softmax,
-    structural,
-    upsample,
-)
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = [
-    "accuracy",
-    "argmax",
-    "bn",
-    "convolution",
-    "dense_image_data",
-    "lrn",
-    "neuron",
-    "pooling",
-    "softmax",
-    "structural",
-    "upsample",
-]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
