@@ -6,6 +6,7 @@ single tensor exists. ``Net`` then gives it its parameters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
 
 
 class BlobSpec(NamedTuple):
-    """A parameter blob that a layer wants: its name in torch, its shape, and what it starts with."""
+    """A parameter blob that a layer wants: its name in torch, its shape, and what it starts with.
+
+    ``values`` are taken instead of the filler's where they are given, in the blob's order.
+    """
 
     name: str
     shape: Shape
     filler: FillerParameter
+    values: Sequence[float] | None = None
 
 
 class Context(NamedTuple):

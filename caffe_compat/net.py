@@ -116,7 +116,10 @@ class Net(PycaffeFace, nn.Module):
             owner, name = node.layer, param.spec.name
             if param.owner is None:
                 values = torch.empty(param.spec.shape)
-                fill(values, param.spec.filler)
+                if param.spec.values is None:
+                    fill(values, param.spec.filler)
+                else:
+                    values.copy_(torch.tensor(param.spec.values).view_as(values))
                 owner.register_parameter(name, nn.Parameter(values, requires_grad=param.needs_diff))
             else:
                 first = self.graph.nodes[param.owner[0]]
