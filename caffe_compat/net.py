@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from caffe_compat import layer_types as layer_types  # registers the layer types
+from caffe_compat.batches import BatchFace
 from caffe_compat.blob import Anchor, Blob, ParamBlob
 from caffe_compat.build_graph import build_graph
 from caffe_compat.device import chosen_device
@@ -30,7 +31,7 @@ from prototxt.net_file import NetFile, read_net
 NetSource = str | PathLike[str] | NetFile | NetParameter
 
 
-class Net(PycaffeFace, nn.Module):
+class Net(PycaffeFace, BatchFace, nn.Module):
     """A network, built from a prototxt file.
 
     ``Net(proto, phase)``, ``Net(proto, weights, phase)`` or ``Net(proto, phase, weights=…)``.

@@ -216,6 +216,29 @@ layer { name: "drop" type: "Dropout" phase: TRAIN bottom: "data" top: "y" }"""
     assert (net(text).forward(data=np.ones((1, 1, 9, 9)))["y"] == 0).any()
 
 
+def test_forward_all_takes_any_number_of_items():
+    built = net(AUTOENCODER.replace("dim: 1 dim: 3", "dim: 2 dim: 3"))
+    images = np.random.default_rng(0).normal(size=(5, 3, 10, 14)).astype(np.float32)
+    images[4] = images[0]
+    out = built.forward_all(["pool1"], data=images)
+    assert out["prob"].shape == (5, 2, 10, 14) and out["pool1"].shape == (5, 4, 5, 7)
+    assert np.array_equal(out["prob"][:2], built.forward(data=images[:2])["prob"])
+
+
+def test_forward_backward_all():
+    built = net(
+        "force_backward: true "
+        + inputs(data=(2, 1, 1, 1))
+        + """
+layer { name: "r" type: "ReLU" bottom: "data" top: "y" relu_param { negative_slope: 0.5 } }"""
+    )
+    data = np.array([1.0, -1, 2]).reshape(3, 1, 1, 1)
+    out, diffs = built.forward_backward_all(data=data, y=np.array([1.0, 2, 3]).reshape(3, 1, 1, 1))
+    assert out["y"].ravel().tolist() == [1, -0.5, 2] and diffs["data"].ravel().tolist() == [1, 1, 3]
+    with pytest.raises(NetError, match="equally many"):
+        built.forward_all()
+
+
 def test_missing_prototxt_is_a_runtime_error():
     with pytest.raises(RuntimeError, match=r"nowhere\.prototxt"):
         caffe.Net("nowhere.prototxt", caffe.TEST)
