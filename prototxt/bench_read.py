@@ -13,8 +13,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +21,7 @@ import numpy as np
 from prototxt import caffe_pb2
 from prototxt.blobs import BlobArray
 from prototxt.caffemodel import new_caffemodel, read_caffemodel
+from prototxt.turns import ratio, take_turns
 
 # SegNet's encoder is VGG-16's thirteen convolutions, its decoder their mirror image; each has batch normalisation.
 _ENCODER = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
@@ -67,13 +66,6 @@ def read_as_numpy(path: Path) -> float:
     return float(np.fromfile(path, "<f4").sum())
 
 
-def seconds(run: Callable[[Path], float], path: Path) -> float:
-    """How long one run takes."""
-    start = time.perf_counter()
-    run(path)
-    return time.perf_counter() - start
-
-
 def peak_bytes(program: str) -> int:
     """Peak resident memory of a process that runs a Python program (Linux)."""
     result = subprocess.run([sys.executable, "-c", program + _TELL_PEAK], check=True, capture_output=True, text=True)
@@ -89,13 +81,9 @@ def main(arguments: list[str] | None = None) -> None:
         weights, plain = Path(folder, "segnet.caffemodel"), Path(folder, "floats.bin")
         write_segnet_sized(weights)
         np.concatenate([blob.data.ravel() for blob in _blobs(weights)]).tofile(plain)
-        sides = {"caffemodel": (read_as_caffemodel, weights), "numpy.fromfile": (read_as_numpy, plain)}
-        times: dict[str, list[float]] = {name: [] for name in sides}
-        for turn in range(rounds + 1):
-            for name, (run, path) in sides.items():
-                taken = seconds(run, path)
-                if turn:  # the first turn brings both files into the cache
-                    times[name].append(taken)
+        times = take_turns(
+            {"caffemodel": lambda: read_as_caffemodel(weights), "numpy.fromfile": lambda: read_as_numpy(plain)}, rounds
+        )
         size = weights.stat().st_size
         print(f"file: {size / 1e6:.1f} MB, {rounds} rounds, taking turns")
         for name, taken in times.items():
@@ -103,9 +91,8 @@ def main(arguments: list[str] | None = None) -> None:
                 f"{name:>15}: median {1e3 * statistics.median(taken):6.1f} ms, "
                 f"{1e3 * min(taken):.1f} to {1e3 * max(taken):.1f} ms"
             )
-        ratios = [ours / theirs for ours, theirs in zip(*times.values(), strict=True)]
-        ratio = statistics.median(times["caffemodel"]) / statistics.median(times["numpy.fromfile"])
-        print(f"{'ratio':>15}: {ratio:.2f} (turn by turn {min(ratios):.2f} to {max(ratios):.2f})")
+        middle, low, high = ratio(*times.values())
+        print(f"{'ratio':>15}: {middle:.2f} (turn by turn {low:.2f} to {high:.2f})")
         if sys.platform == "linux":
             peak = peak_bytes(_IMPORT + _READ.format(path=str(weights))) - peak_bytes(_IMPORT)
             print(f"{'peak memory':>15}: {peak / 1e6:.1f} MB, {peak / size:.2f} of the file's size")

@@ -8,29 +8,13 @@ Both sides hold the same weights and take turns; the ratio of the medians counts
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
-from tqdm import tqdm
 
 from caffe_compat import TEST, Net
 from prototxt.net_file import find_net
+from prototxt.turns import ratio, take_turns
 from segnet.plain import PlainSegNet
-
-
-def take_turns(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Run each contender once to warm up, then in turns. Returns the seconds of each run."""
-    for run in contenders.values():
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in tqdm(range(rounds), desc="rounds", leave=False):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def give_same_weights(net: Net, plain: PlainSegNet) -> None:
@@ -60,12 +44,11 @@ def main() -> None:
             },
             rounds,
         )
-    base = statistics.median(seconds["plain PyTorch"])
     print(f"SegNet forward, 1×3×360×480, CPU, {torch.get_num_threads()} threads, {rounds} rounds in turns")
     print(f"labels equal on {agree:.3%} of the pixels")
-    for name, times in seconds.items():
-        spread = f"{min(times) / base:.3f} to {max(times) / base:.3f}"
-        print(f"{name:26} {statistics.median(times) / base:.3f} of plain PyTorch's median ({spread})")
+    for name, times in list(seconds.items())[1:]:
+        middle, low, high = ratio(times, seconds["plain PyTorch"])
+        print(f"{name}: {middle:.3f} of plain PyTorch (turn by turn {low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":
