@@ -12,7 +12,7 @@ from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, canonical_axis
 from prototxt.caffe_pb2 import LossParameter
 
-_SMALLEST = torch.finfo(torch.float32).tiny  # Caffe's FLT_MIN: no logarithm is taken of less
+_LOWEST = math.log(torch.finfo(torch.float32).tiny)  # Caffe takes no logarithm of less than FLT_MIN
 
 
 @layer("Softmax")
@@ -30,7 +30,7 @@ class Softmax(TorchLayer):
 
 
 class _NegativeLogLikelihood(torch.autograd.Function):
-    """-sum w log p[label] and p. The gradient is w (p - onehot): Caffe does not differentiate its clamp on p."""
+    """-sum w log p[label], and log p. The gradient is w (p - onehot): Caffe does not differentiate its clamp on p."""
 
     @staticmethod
     def forward(
@@ -40,23 +40,24 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         weights: torch.Tensor | None,
         counted: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        prob = scores.softmax(1)
-        losses = -prob.gather(1, labels).clamp_min(_SMALLEST).log()
+        log_prob = scores.log_softmax(1)
+        losses = -log_prob.gather(1, labels).clamp_min(_LOWEST)
         factor = None if weights is None else weights[labels]
         if counted is not None:
-            factor = counted.to(prob.dtype) if factor is None else factor * counted
+            factor = counted.to(scores.dtype) if factor is None else factor * counted
         if factor is not None:
             losses = losses * factor
-        ctx.save_for_backward(prob, labels, *(() if factor is None else (factor,)))
-        ctx.mark_non_differentiable(prob)
-        return losses.sum(), prob
+        ctx.save_for_backward(log_prob, labels, *(() if factor is None else (factor,)))
+        ctx.mark_non_differentiable(log_prob)
+        return losses.sum(), log_prob
 
     @staticmethod
     def backward(
         ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor, _: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
-        prob, labels, *factor = ctx.saved_tensors
-        diff = prob.scatter_add(1, labels, prob.new_full((), -1).expand_as(labels))
+        log_prob, labels, *factor = ctx.saved_tensors
+        diff = log_prob.exp()
+        diff.scatter_add_(1, labels, diff.new_full((), -1).expand_as(labels))
         return diff.mul_(factor[0] * gradient if factor else gradient), None, None, None
 
 
@@ -133,10 +134,10 @@ class SoftmaxWithLoss(TorchLayer):
             counted = labels != self.ignored
             labels = labels.masked_fill(~counted, 0)
         weights = scores.new_tensor(self.class_weights) if self.class_weights else None
-        total, prob = _NegativeLogLikelihood.apply(scores, labels, weights, counted)
+        total, log_prob = _NegativeLogLikelihood.apply(scores, labels, weights, counted)
         places = labels.numel()
         loss = total / self.divisor(items, places, places if counted is None else counted.sum())
-        return (loss, prob.view(shape)) if self.top_count == 2 else loss
+        return (loss, log_prob.exp().view(shape)) if self.top_count == 2 else loss
 
 
 @layer("SoftmaxWithLoss", "bvlc", "deeplab")
