@@ -1,8 +1,10 @@
-"""Convolution over any number of spatial axes."""
+"""Convolution over any number of spatial axes, and what every layer with learnt or sliding windows reads."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +19,64 @@ from prototxt.caffe_pb2 import ConvolutionParameter
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
-def spatial(param: ConvolutionParameter, field: str, axes: int, default: int | None) -> tuple[int, ...]:
-    """One number per spatial axis from a repeated field or its ``_h``/``_w`` pair. Raises LayerError."""
+class Window(NamedTuple):
+    """How a window goes over the spatial axes: one number per axis each."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """From the first to the last value under the window, holes included."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    def places(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """How many windows lie side by side: floor((size + 2 pad - extent) / stride) + 1. Raises LayerError."""
+        axes = zip(sizes, self.extent, self.stride, self.pad, strict=True)
+        out = tuple((size + 2 * pad - extent) // stride + 1 for size, extent, stride, pad in axes)
+        if min(out) < 1:
+            raise LayerError(
+                f"the bottom's plane {tuple(sizes)} is smaller than the kernel {self.kernel} with pad {self.pad} and "
+                f"dilation {self.dilation}; expected a larger input or more padding"
+            )
+        return out
+
+    def covered(self, places: Sequence[int]) -> tuple[int, ...]:
+        """The plane that so many windows cover, less the padding: stride (places - 1) + extent - 2 pad.
+
+        Raises:
+            LayerError: nothing is left.
+        """
+        axes = zip(places, self.extent, self.stride, self.pad, strict=True)
+        out = tuple(stride * (count - 1) + extent - 2 * pad for count, extent, stride, pad in axes)
+        if min(out) < 1:
+            raise LayerError(
+                f"the bottom's plane {tuple(places)} with kernel {self.kernel}, stride {self.stride} and pad "
+                f"{self.pad} gives the output {out}; expected less padding"
+            )
+        return out
+
+
+def read_window(param: ConvolutionParameter, axes: int) -> Window:
+    """The window of a ``convolution_param`` over so many spatial axes. Raises LayerError."""
+    window = Window(
+        _per_axis(param, "kernel_size", axes, None),
+        _per_axis(param, "stride", axes, 1),
+        _per_axis(param, "pad", axes, 0),
+        _dilation(param, axes),
+    )
+    if min(*window.kernel, *window.stride, *window.dilation) < 1:
+        raise LayerError(
+            f"kernel {window.kernel}, stride {window.stride} and dilation {window.dilation}; expected at least 1 on "
+            "every axis"
+        )
+    return window
+
+
+def _per_axis(param: ConvolutionParameter, field: str, axes: int, default: int | None) -> tuple[int, ...]:
+    """One number per spatial axis from a repeated field or its ``_h``/``_w`` pair."""
     repeated = list(getattr(param, field))
     stem = "kernel" if field == "kernel_size" else field
     names = (f"{stem}_h", f"{stem}_w")
@@ -28,10 +86,10 @@ def spatial(param: ConvolutionParameter, field: str, axes: int, default: int | N
             raise LayerError(f"both `{field}` and `{pair[0]}` are given; expected one way of saying it")
         if axes != 2:
             raise LayerError(f"`{pair[0]}` is for 2 spatial axes; this bottom has {axes}, so repeat `{field}` instead")
-        if len(pair) == 1 and default is None:
+        if len(pair) == 1 and default != 0:  # of the padding one may be left out (Caffe)
             missing = next(name for name in names if name not in pair)
             raise LayerError(f"`{pair[0]}` is given without `{missing}`; expected both, or `{field}`")
-        return tuple(getattr(param, name) if name in pair else int(default or 0) for name in names)
+        return getattr(param, names[0]), getattr(param, names[1])
     if not repeated:
         if default is None:
             raise LayerError(f"no `{field}`; expected `{field}`, or `{names[0]}` and `{names[1]}`")
@@ -41,14 +99,16 @@ def spatial(param: ConvolutionParameter, field: str, axes: int, default: int | N
     return tuple(repeated) if len(repeated) == axes else tuple(repeated * axes)
 
 
-@layer("Convolution")
-class Convolution(TorchLayer):
-    """Cross-correlation with learnt filters; each bottom is convolved with the same ones.
+def _dilation(param: ConvolutionParameter, axes: int) -> tuple[int, ...]:
+    if param.HasField("hole"):  # the older DeepLab's name for it
+        return (param.hole,) * axes
+    if param.HasField("hole_h") or param.HasField("hole_w"):
+        return param.hole_h, param.hole_w
+    return _per_axis(param, "dilation", axes, 1)
 
-    bottoms: any number of (N, C, *spatial), all of one shape
-    tops:    as many (N, num_output, *out), out = floor((in + 2 pad - dilation (k - 1) - 1) / stride) + 1
-    blobs:   weight (num_output, C / group, *kernel), bias (num_output,)
-    """
+
+class Filtering(TorchLayer):
+    """Learnt filters, the same for each bottom: what Convolution and Deconvolution have in common."""
 
     bottoms = (1, None)
     tops = (1, None)
@@ -68,68 +128,89 @@ class Convolution(TorchLayer):
         check_filler(param.weight_filler)
         check_filler(param.bias_filler)
 
+    def out_sizes(self, sizes: Shape) -> Shape:
+        """The spatial sizes of a top. Raises LayerError."""
+        raise NotImplementedError
+
+    def weight_shape(self, channels: int) -> Shape:
+        """The shape of the weights for a bottom with so many channels."""
+        raise NotImplementedError
+
+    def filter(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """One bottom (N, C, *spatial) through the filters."""
+        raise NotImplementedError
+
     def top_shapes(self, *bottoms: Shape) -> list[Shape]:
         """Read the geometry for these bottoms."""
-        first = bottoms[0]
-        if any(tuple(shape) != tuple(first) for shape in bottoms):
+        first = tuple(bottoms[0])
+        if any(tuple(shape) != first for shape in bottoms):
             raise LayerError(f"the bottoms have the shapes {[tuple(s) for s in bottoms]}; expected equal ones")
-        axis = canonical_axis(self.param.axis, len(first))
-        axes = len(first) - axis - 1
-        if axis != 1 or axes not in _CONVOLUTIONS:
-            raise LayerError(f"the bottom has the shape {tuple(first)}; expected (N, C) and 1 to 3 spatial axes")
-        channels = first[1]
+        self.axis = canonical_axis(self.param.axis, len(first))
+        channels, *sizes = first[self.axis :]
+        if len(sizes) not in _CONVOLUTIONS:
+            raise LayerError(
+                f"the bottom {first} has {len(sizes)} spatial axes after its channels on axis {self.axis}; expected "
+                f"1 to {max(_CONVOLUTIONS)}, as in (N, C, H, W)"
+            )
         if channels % self.group:
             raise LayerError(f"the bottom's {channels} channels are not a multiple of `group: {self.group}`")
-        self.kernel = spatial(self.param, "kernel_size", axes, None)
-        self.stride = spatial(self.param, "stride", axes, 1)
-        self.pad = spatial(self.param, "pad", axes, 0)
-        self.dilation = self._dilation(axes)
-        if min(self.kernel) < 1 or min(self.stride) < 1:
-            raise LayerError(f"kernel {self.kernel} with stride {self.stride}; expected both at least 1 on every axis")
-        out = tuple(map(self._out_size, first[2:], self.kernel, self.stride, self.pad, self.dilation))
-        if min(out) < 1:
-            raise LayerError(
-                f"the bottom {tuple(first)} is smaller than the kernel {self.kernel} with pad {self.pad} and "
-                f"dilation {self.dilation}; expected a larger input or more padding"
-            )
+        self.window = read_window(self.param, len(sizes))
         weight = getattr(self, "weight", None)
-        if weight is not None and weight.shape[1] * self.group != channels:
+        if weight is not None and tuple(weight.shape) != self.weight_shape(channels):
             raise LayerError(
-                f"the bottom has {channels} channels, but its weights are for {weight.shape[1] * self.group}"
+                f"the bottom has {channels} channels, which takes weights of the shape {self.weight_shape(channels)}; "
+                f"this layer's have {tuple(weight.shape)}"
             )
-        return [(first[0], self.param.num_output, *out)] * len(bottoms)
-
-    def _dilation(self, axes: int) -> tuple[int, ...]:
-        if self.param.HasField("hole"):  # the older DeepLab's name for it
-            return (self.param.hole,) * axes
-        if self.param.HasField("hole_h") or self.param.HasField("hole_w"):
-            return (self.param.hole_h, self.param.hole_w)
-        return spatial(self.param, "dilation", axes, 1)
-
-    @staticmethod
-    def _out_size(size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
-        return (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+        return [(*first[: self.axis], self.param.num_output, *self.out_sizes(tuple(sizes)))] * len(bottoms)
 
     def param_specs(self, *bottoms: Shape) -> list[BlobSpec]:
         """The filters and, unless ``bias_term: false``, the bias."""
-        shape = (self.param.num_output, bottoms[0][1] // self.group, *self.kernel)
-        specs = [BlobSpec("weight", shape, self.param.weight_filler)]
+        specs = [BlobSpec("weight", self.weight_shape(bottoms[0][self.axis]), self.param.weight_filler)]
         if self.has_bias:
             specs.append(BlobSpec("bias", (self.param.num_output,), self.param.bias_filler))
         return specs
 
-    def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        """Every output value takes one multiply-add per weight of its filter."""
-        per_value = bottoms[0][1] // self.group * math.prod(self.kernel)
-        return sum(math.prod(top) for top in tops) * per_value
-
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Convolve each bottom."""
-        convolve = _CONVOLUTIONS[len(self.kernel)]
+        """Filter each bottom."""
         # oneDNN sums a bias's gradient in one running float, which loses digits; an addition of its own does not.
         apart = self.has_bias and torch.is_grad_enabled() and self.bias.requires_grad
         bias = self.bias if self.has_bias and not apart else None
-        tops = tuple(convolve(x, self.weight, bias, self.stride, self.pad, self.dilation, self.group) for x in bottoms)
+        tops = tuple(self._filtered(x, bias) for x in bottoms)
         if apart:
-            tops = tuple(top.add_(self.bias.view(-1, *(1,) * len(self.kernel))) for top in tops)
+            tops = tuple(top.add_(self.bias.view(-1, *(1,) * len(self.window.kernel))) for top in tops)
         return tops if len(tops) > 1 else tops[0]
+
+    def _filtered(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """Whatever stands before the channels is a batch to torch."""
+        if self.axis == 1:
+            return self.filter(x, bias)
+        top = self.filter(x.reshape(-1, *x.shape[self.axis :]), bias)
+        return top.view(*x.shape[: self.axis], *top.shape[1:])
+
+
+@layer("Convolution")
+class Convolution(Filtering):
+    """Cross-correlation with learnt filters.
+
+    bottoms: any number of (N, C, *spatial), all of one shape; ``axis`` tells where C stands
+    tops:    as many (N, num_output, *out), out = floor((in + 2 pad - dilation (k - 1) - 1) / stride) + 1
+    blobs:   weight (num_output, C / group, *kernel), bias (num_output,)
+    """
+
+    def out_sizes(self, sizes: Shape) -> Shape:
+        """As many values as windows."""
+        return self.window.places(sizes)
+
+    def weight_shape(self, channels: int) -> Shape:
+        """A filter for each output."""
+        return (self.param.num_output, channels // self.group, *self.window.kernel)
+
+    def filter(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """Convolve."""
+        kernel, stride, pad, dilation = self.window
+        return _CONVOLUTIONS[len(kernel)](x, self.weight, bias, stride, pad, dilation, self.group)
+
+    def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        """Every output value takes one multiply-add per weight of its filter."""
+        per_value = bottoms[0][self.axis] // self.group * math.prod(self.window.kernel)
+        return sum(math.prod(top) for top in tops) * per_value
