@@ -166,6 +166,7 @@ class _Builder:
         return problems
 
     def _add_node(self, layer: TorchLayer, where: str, bottoms: list[str], tops: list[str]) -> None:
+        layer.connect(bottoms, self.nodes)
         bottom_shapes = [self.shapes[bottom] for bottom in bottoms]
         node = Node(layer, where, bottoms, tops, layer.top_shapes(*bottom_shapes), bottom_shapes)
         node.loss_weights = self._loss_weights(layer, tops)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import torch
 from torch import nn
 
+from caffe_compat.coordinates import IDENTITY, PLACE_KEEPING, PlaneMap
 from caffe_compat.shapes import Shape
 from prototxt.caffe_pb2 import TEST, TRAIN, FillerParameter, LayerParameter
 
 if TYPE_CHECKING:
     from caffe_compat.blob import ParamBlob
+    from caffe_compat.graph import Node
     from caffe_compat.paths import Paths
 
 
@@ -111,6 +113,9 @@ class TorchLayer(nn.Module):
         """As in torch, but a phase written in the layer itself stays (Caffe: ``layer.phase``)."""
         return super().train(self.message.phase == TRAIN if self.message.HasField("phase") else mode)
 
+    def connect(self, bottoms: Sequence[str], above: Sequence[Node]) -> None:
+        """Look at the layers above, once, before any shape is asked for. Raises LayerError."""
+
     def top_shapes(self, *bottoms: Shape) -> list[Shape]:
         """The shapes of the tops for these bottoms. Raises LayerError when the bottoms do not fit."""
         raise NotImplementedError
@@ -140,6 +145,10 @@ class TorchLayer(nn.Module):
         again gives anything but ``diffs``.
         """
         return diffs
+
+    def plane_map(self) -> PlaneMap | None:
+        """Where rows and columns of the first bottom lie in the tops; None where that cannot be said."""
+        return IDENTITY if self.type in PLACE_KEEPING else None
 
     def must_guess_size(self) -> bool:
         """Whether the size of the tops can neither be read nor computed: a data layer whose data is not there."""

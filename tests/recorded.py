@@ -47,7 +47,7 @@ def layer_case(prototxt: Path) -> list[str]:
     phase = caffe.TRAIN if "# phase: TRAIN" in prototxt.read_text().split("\n", 1)[0] else caffe.TEST
     net = caffe.Net(prototxt, phase, dialect=prototxt.parent.name)
     for key, blob in _blobs(net, want, "param", "bottom", half="data"):
-        blob[...] = want[key]
+        blob[...] = want[key].reshape(blob.shape)
     net.forward()
     found = [deviation(k, got, want[k], 2e-5, 2e-5) for k, got in _blobs(net, want, "top", "blob", half="data")]
     if any(key.startswith("bottomdiff:") for key in want):
@@ -58,6 +58,8 @@ def layer_case(prototxt: Path) -> list[str]:
             # the gradient of a bias under batch normalisation is nothing but rounding: judged beside the weight's
             weights = want.get(f"{key.rsplit(':', 1)[0]}:0") if key.startswith("paramdiff") else None
             scale = 0.01 * float(np.abs(weights).max()) if weights is not None else 0.0
+            if key.startswith("paramdiff") and net.dialect == "deconvnet":
+                got = got.reshape(want[key].shape)  # every parameter of that fork has four axes
             if "label" not in key and "mask" not in key:
                 found.append(deviation(key, got, want[key], 1e-4, 5e-5, scale))
     return [text for text in found if text]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from caffe_compat.coordinates import PlaneMap, gathered
 from caffe_compat.errors import LayerError
 from caffe_compat.fillers import check_filler
 from caffe_compat.layer_base import BlobSpec, TorchLayer
@@ -209,6 +210,10 @@ class Convolution(Filtering):
         """Convolve."""
         kernel, stride, pad, dilation = self.window
         return _CONVOLUTIONS[len(kernel)](x, self.weight, bias, stride, pad, dilation, self.group)
+
+    def plane_map(self) -> PlaneMap:
+        """Each value is made of the window around it."""
+        return gathered(self.window.extent, self.window.stride, self.window.pad)
 
     def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
         """Every output value takes one multiply-add per weight of its filter."""

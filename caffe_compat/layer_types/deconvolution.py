@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from caffe_compat.coordinates import PlaneMap, spread
 from caffe_compat.layer_types.convolution import Filtering
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape
@@ -36,6 +37,10 @@ class Deconvolution(Filtering):
         """Spread the values."""
         kernel, stride, pad, dilation = self.window
         return _TRANSPOSED[len(kernel)](x, self.weight, bias, stride, pad, 0, self.group, dilation)
+
+    def plane_map(self) -> PlaneMap:
+        """Each value spreads around its place."""
+        return spread(self.window.extent, self.window.stride, self.window.pad)
 
     def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
         """Every input value takes one multiply-add per weight of its filter."""

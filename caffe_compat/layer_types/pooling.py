@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from caffe_compat.coordinates import PlaneMap, gathered
 from caffe_compat.errors import LayerError
 from caffe_compat.layer_base import TorchLayer
 from caffe_compat.registry import layer
@@ -150,6 +151,10 @@ class Pooling(TorchLayer):
         """How much of each window counts: padding does, what lies beyond it does not (Caffe)."""
         start = torch.arange(self.out_size[axis]) * self.stride[axis] - self.pad[axis]
         return (start + self.window[axis]).clamp(max=size + self.pad[axis]) - start
+
+    def plane_map(self) -> PlaneMap:
+        """Each value is made of the window around it."""
+        return gathered(self.window, self.stride, self.pad)
 
     def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
         """A mean adds every value of its window; a maximum multiplies nothing."""
