@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from google.protobuf.message import Message
 
 from caffe_compat.coordinates import PlaneMap, gathered
 from caffe_compat.errors import LayerError
@@ -15,6 +16,7 @@ from caffe_compat.registry import layer
 from caffe_compat.shapes import MaskShape, Shape, check_axes
 from prototxt.caffe_pb2 import PoolingParameter
 
+_SMALLEST = torch.finfo(torch.float32).tiny  # Caffe's FLT_MIN
 _LOWEST = -torch.finfo(torch.float32).max  # Caffe's -FLT_MAX, what a window without a maximum holds
 
 
@@ -25,9 +27,31 @@ def pooled_size(size: int, kernel: int, stride: int, pad: int, clip: bool, round
     return out - 1 if clip and (out - 1) * stride >= size + pad else out
 
 
+def per_axis(param: Message, stem: str, single: str) -> tuple[int, int] | None:
+    """``(h, w)`` from one field or from a pair of fields; None where a field without a default is not given.
+
+    Raises:
+        LayerError: both ways are used, or half a pair.
+    """
+    names = (f"{stem}_h", f"{stem}_w")
+    given = [name for name in names if param.HasField(name)]
+    if given and param.HasField(single):
+        raise LayerError(f"both `{single}` and `{given[0]}` are given; expected one way of saying it")
+    if len(given) == 1:
+        raise LayerError(f"`{given[0]}` is given alone; expected both `{names[0]}` and `{names[1]}`, or `{single}`")
+    if given:
+        return getattr(param, names[0]), getattr(param, names[1])
+    if param.HasField(single) or param.DESCRIPTOR.fields_by_name[single].has_default_value:
+        return (getattr(param, single),) * 2
+    return None
+
+
 @layer("Pooling")
 class Pooling(TorchLayer):
-    """The maximum or the mean of each window.
+    """The maximum or the mean of each window, or a value of it that is drawn (Zeiler and Fergus, 2013).
+
+    STOCHASTIC is for values of at least 0. In TRAIN each value is drawn with its share of the window's sum as its
+    probability; in TEST the values' mean is taken with these probabilities.
 
     bottom: x (N, C, H, W)
     tops:   y (N, C, h, w) with Caffe's rounding up; with MAX also the mask (N, C, h, w), the maximum's flat position
@@ -40,8 +64,7 @@ class Pooling(TorchLayer):
         """Read the window."""
         param = self.param = self.message.pooling_param
         self.maximum = param.pool == PoolingParameter.MAX
-        if param.pool == PoolingParameter.STOCHASTIC:
-            raise LayerError("`pool: STOCHASTIC` is not supported yet; expected MAX or AVE")
+        self.stochastic = param.pool == PoolingParameter.STOCHASTIC
         if self.top_count == 2 and not self.maximum:
             raise LayerError("2 tops without `pool: MAX`; expected 1 (only maxima have a position)")
         if param.global_pooling:
@@ -50,8 +73,15 @@ class Pooling(TorchLayer):
                 raise LayerError(
                     f"`{given[0]}` beside `global_pooling: true`; expected none, the window is the whole plane"
                 )
-        self.kernel = () if param.global_pooling else self._pair("kernel", "kernel_size")
-        self.stride, self.pad = self._pair("stride", "stride"), self._pair("pad", "pad")
+        kernel = per_axis(param, "kernel", "kernel_size")
+        if kernel is None and not param.global_pooling:
+            raise LayerError(
+                "no window size; expected `kernel_size`, or `kernel_h` and `kernel_w`, or `global_pooling`"
+            )
+        self.kernel = kernel or ()
+        self.stride, self.pad = per_axis(param, "stride", "stride"), per_axis(param, "pad", "pad")
+        if self.stochastic and self.pad != (0, 0):
+            raise LayerError(f"pad {self.pad} with `pool: STOCHASTIC`; expected none")
         if param.global_pooling and (self.pad != (0, 0) or self.stride != (1, 1)):
             raise LayerError(
                 f"pad {self.pad} and stride {self.stride} with global pooling; expected pad 0 and stride 1"
@@ -60,21 +90,6 @@ class Pooling(TorchLayer):
             raise LayerError(f"kernel {self.kernel} and stride {self.stride}; expected at least 1")
         if self.kernel and any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
             raise LayerError(f"pad {self.pad} is not smaller than the kernel {self.kernel}")
-
-    def _pair(self, stem: str, single: str) -> tuple[int, int]:
-        names = (f"{stem}_h", f"{stem}_w")
-        given = [name for name in names if self.param.HasField(name)]
-        if given and self.param.HasField(single):
-            raise LayerError(f"both `{single}` and `{given[0]}` are given; expected one way of saying it")
-        if len(given) == 1:
-            raise LayerError(f"`{given[0]}` is given alone; expected both `{names[0]}` and `{names[1]}`, or `{single}`")
-        if given:
-            return getattr(self.param, names[0]), getattr(self.param, names[1])
-        if stem == "kernel" and not self.param.HasField(single):
-            raise LayerError(
-                "no window size; expected `kernel_size`, or `kernel_h` and `kernel_w`, or `global_pooling`"
-            )
-        return (getattr(self.param, single),) * 2
 
     def top_shapes(self, *bottoms: Shape) -> list[Shape]:
         """Sizes by Caffe's rule; the mask remembers the plane that it points into."""
@@ -96,6 +111,8 @@ class Pooling(TorchLayer):
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Pool."""
         (x,) = bottoms
+        if self.stochastic:
+            return self._drawn(x)
         if not self.maximum:
             return self._mean(x)
         y, positions = self._maximum(x)
@@ -146,6 +163,19 @@ class Pooling(TorchLayer):
         sums = F.avg_pool2d(padded, self.window, self.stride, divisor_override=1)
         areas = [self._extent(axis, x.shape[2 + axis]).to(x) for axis in (0, 1)]
         return sums / (areas[0][:, None] * areas[1][None, :])
+
+    def _drawn(self, x: torch.Tensor) -> torch.Tensor:
+        rows, columns = self._overhang(x)
+        padded = F.pad(x, (0, columns, 0, rows))  # zeros are never drawn before a value
+        windows = padded.unfold(2, self.window[0], self.stride[0]).unfold(3, self.window[1], self.stride[1])
+        values = windows[:, :, : self.out_size[0], : self.out_size[1]].flatten(4)
+        if not self.training:
+            return values.square().sum(-1) / (values.sum(-1) + _SMALLEST)
+        sums = values.detach().cumsum(-1)
+        share = 1 - torch.rand_like(sums[..., :1])  # above 0, so that a 0 is only drawn where all are 0
+        reached = sums >= share * sums[..., -1:]
+        first = reached.to(torch.uint8).max(-1, keepdim=True).indices  # torch promises the first of equal maxima
+        return values.gather(-1, first).squeeze(-1)
 
     def _extent(self, axis: int, size: int) -> torch.Tensor:
         """How much of each window counts: padding does, what lies beyond it does not (Caffe)."""
