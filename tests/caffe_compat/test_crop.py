@@ -128,6 +128,22 @@ def test_cut_where_the_offset_says_also_for_another_size():
         assert torch.equal(made(x)["y"], x)
 
 
+def test_unpooling_and_an_earlier_crop_on_the_way():
+    made = net(
+        image(8)
+        + layers(
+            f"CONVOLUTION data c {convolution(3, pad=3)}",
+            f"POOLING c p {POOL}",
+            "UNPOOLING p u unpooling_param { kernel_size: 2 stride: 2 unpool_size: 12 }",
+            f"CONVOLUTION data d {convolution(3, pad=2)}",
+            "CROP u,d first",
+            "CROP first,data y",
+        ),
+        dialect="deconvnet",
+    )
+    assert found(made) == {"first": (1, 1), "y": (1, 1)}
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
