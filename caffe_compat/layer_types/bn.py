@@ -14,15 +14,11 @@ from prototxt.caffe_pb2 import BNParameter
 _EPSILON = 1e-9  # hard-wired in Caffe's BN
 
 
-def _per_channel(values: torch.Tensor) -> torch.Tensor:
-    """(C,) or (1, C, 1, 1) as (1, C, 1, 1)."""
-    return values.view(1, -1, 1, 1)
-
-
-class _Normalise(torch.autograd.Function):
+class Normalise(torch.autograd.Function):
     """Batch normalisation in Caffe's order of operations, which torch's own folds into one multiplication.
 
     Where a mean is large beside its deviation that order decides the last bits, and near-ties in pooling hang on them.
+    x (N, C, ...), scale and shift with C values; gives y, and the mean and the biased variance (C,) of each channel.
     """
 
     @staticmethod
@@ -31,27 +27,32 @@ class _Normalise(torch.autograd.Function):
         x: torch.Tensor,
         scale: torch.Tensor,
         shift: torch.Tensor,
+        epsilon: float,
         overwrite: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Normalise, scale and shift."""
         mean, variance = torch.ops.aten.batch_norm_update_stats(
             x, None, None, 0.0
         )  # several times faster than var_mean
-        deviation = (variance + _EPSILON).sqrt()
+        deviation = (variance + epsilon).sqrt()
+        ctx.epsilon = epsilon
         ctx.save_for_backward(x, scale, mean, deviation)
         ctx.mark_non_differentiable(mean, variance)
-        y = x.sub_(_per_channel(mean)) if overwrite else x - _per_channel(mean)
-        y.div_(_per_channel(deviation))
-        return torch.addcmul(shift, y, scale, out=y), _per_channel(mean), _per_channel(variance)
+        along = (1, -1, *(1,) * (x.dim() - 2))
+        y = x.sub_(mean.view(along)) if overwrite else x - mean.view(along)
+        y.div_(deviation.view(along))
+        return torch.addcmul(shift.view(along), y, scale.view(along), out=y), mean, variance
 
     @staticmethod
     def backward(
         ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor, *_: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
+        """Through the statistics too."""
         x, scale, mean, deviation = ctx.saved_tensors
         dx, dscale, dshift = torch.ops.aten.native_batch_norm_backward(
-            gradient, x, scale.flatten(), None, None, mean, deviation.reciprocal(), True, _EPSILON, [True, True, True]
+            gradient, x, scale.flatten(), None, None, mean, deviation.reciprocal(), True, ctx.epsilon, [True] * 3
         )
-        return dx, dscale.view_as(scale), dshift.view_as(scale), None
+        return dx, dscale.view_as(scale), dshift.view_as(scale), None, None
 
 
 @layer("BN")
@@ -98,8 +99,8 @@ class BN(TorchLayer):
         """Normalise, then scale and shift."""
         (x,) = bottoms
         if not self.affine_only:
-            tops = _Normalise.apply(x, self.scale, self.shift, self.may_overwrite())
-            return tops[: self.top_count]
+            y, mean, variance = Normalise.apply(x, self.scale, self.shift, _EPSILON, self.may_overwrite())
+            return (y, mean.view_as(self.scale), variance.view_as(self.scale))[: self.top_count]
         if self.may_overwrite():
             return x.mul_(self.scale).add_(self.shift)
         return torch.addcmul(self.shift, x, self.scale)
