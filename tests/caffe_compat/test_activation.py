@@ -147,7 +147,7 @@ def test_batch_norm_stores_what_it_sees():
 def test_batch_norm_does_not_learn():
     built = single('type: "BatchNorm"', (2, 3))
     assert not any(blob.needs_diff for blob in built.params["l"])
-    assert [p.lr_mult for p in built.graph.message.layer[0].param] == [0, 0, 0]
+    assert [p.lr_mult for p in built.graph.message.layer[-1].param] == [0, 0, 0]
     with pytest.raises(NetError, match="`lr_mult` of blob 1 is not 0"):
         single('type: "BatchNorm" param { lr_mult: 0 } param { lr_mult: 1 }', (2, 3))
 
