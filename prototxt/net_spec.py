@@ -24,7 +24,7 @@ from prototxt.errors import CaffeError, nearest
 
 _LAYER = LayerParameter.DESCRIPTOR
 #: ``Convolution`` → ``convolution_param``, for every message of the schema that a layer can have.
-_OWN_FIELDS = {
+OWN_FIELDS = {
     field.message_type.name.removesuffix("Parameter"): field.name
     for field in _LAYER.fields
     if field.name.endswith("_param")
@@ -221,7 +221,7 @@ def net_input(*shape: int) -> Top:
 
 def _owner(layer: LayerParameter, key: str) -> Message:
     """The message that a parameter belongs to: the layer's own before the layer. Raises CaffeError for neither."""
-    own = _OWN_FIELDS.get(layer.type)
+    own = OWN_FIELDS.get(layer.type)
     if own is not None and key in _LAYER.fields_by_name[own].message_type.fields_by_name:
         return getattr(layer, own)
     if key in _LAYER.fields_by_name:
