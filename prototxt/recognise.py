@@ -47,12 +47,12 @@ _SIGNATURES: Sequence[tuple[int, bytes, str]] = (
 )
 
 SINGLE_BLOB = "a single blob (a mean image, .binaryproto)"
-_SOLVER_STATE = "a solver state (.solverstate); its weights are in the .caffemodel of the same iteration"
+SOLVER_STATE = "a solver state (.solverstate); its weights are in the .caffemodel of the same iteration"
 
 # Other messages of Caffe: (message, fields that it surely has, what it is).
 _MESSAGES = (
-    (caffe_pb2.SolverState, {"iter", "history"}, _SOLVER_STATE),
-    (caffe_pb2.SolverState, {"iter", "learned_net"}, _SOLVER_STATE),
+    (caffe_pb2.SolverState, {"iter", "history"}, SOLVER_STATE),
+    (caffe_pb2.SolverState, {"iter", "learned_net"}, SOLVER_STATE),
     (caffe_pb2.BlobProto, {"data"}, SINGLE_BLOB),
     (caffe_pb2.BlobProto, {"double_data"}, SINGLE_BLOB),
 )
