@@ -17,6 +17,10 @@ class LayerError(CaffeError):
         return [f"{where}: {problem}" for problem in self.problems]
 
 
+class SolverError(CaffeError):
+    """A training that cannot start, or cannot go on."""
+
+
 class LabelError(LayerError):
     """Labels outside the classes. ``found`` maps an item of the batch to its ``{value: pixels}``."""
 

@@ -209,14 +209,14 @@ def check_dialect(name: str) -> str:
     return name
 
 
-def detect(net: Message) -> str | None:
-    """The dialect that a NetParameter read from text gives away, before it is upgraded; None without evidence.
+def detect(*messages: Message) -> str | None:
+    """The dialect that a net (and its solver) as read from text give away; None without evidence.
 
     Field names do not clash in text, so evidence is a layer type or a field that only some dialects have. What one
     fork alone has decides at once (DeconvNet, CRF-as-RNN, DeepLab); what came after SegNet's fork means ``bvlc``,
     and ``enet`` beside SegNet's layers. ``cudnn5`` cannot be told from ``enet`` by its text.
     """
-    evidence = set(_evidence(net))
+    evidence = {knowing for message in messages for knowing in _evidence(message)}
     for dialect in ("deconvnet", "crf", "deeplab"):
         if frozenset({dialect}) in evidence:
             return dialect

@@ -1,0 +1,1 @@
+"""Training as Caffe trains: solvers, their rates and rules, snapshots, and the log."""

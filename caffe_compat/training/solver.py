@@ -1,0 +1,356 @@
+"""Solvers: the training loop of Caffe, under pycaffe's names (Caffe: solver.cpp, sgd_solver.cpp)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from caffe_compat.device import set_random_seed
+from caffe_compat.errors import SolverError
+from caffe_compat.net import Net
+from caffe_compat.paths import Paths
+from caffe_compat.training import nets, rates, snapshots
+from caffe_compat.training.learnable import clip, learnables, regularise, subtract
+from caffe_compat.training.report import log, number, output_lines, values_of
+from caffe_compat.training.rules import find_rule, unknown_rule
+from caffe_compat.training.watch import check_gradients, check_loss
+from prototxt import text
+from prototxt.caffe_pb2 import SolverParameter
+from prototxt.errors import FormatError
+from prototxt.upgrade import upgrade_solver
+
+#: What a callback may ask for after an iteration.
+STOP, SNAPSHOT = "stop", "snapshot"
+
+
+class Solver:
+    """A training, from a solver prototxt.
+
+    Args:
+        solver: the file, or its message.
+        dialect: whose Caffe to follow; by default what the files give away, else "segnet".
+        roots: pairs ``(old, new)`` of path prefixes, for files that the prototxts name and that lie elsewhere.
+        accumulate: with ``iter_size`` above 1, add up BN's gradients too. Caffe's BN overwrites them, so that only the
+            last of the passes counts; that is the default here as well.
+
+    Raises:
+        SolverError: with everything that is wrong with the solver; FormatError, MissingFileError, NetError: as Net.
+    """
+
+    type: ClassVar[str | None] = None
+    """The rule that a subclass stands for, whatever the file says."""
+
+    def __init__(
+        self,
+        solver: str | PathLike[str] | SolverParameter,
+        *,
+        dialect: str | None = None,
+        roots: Sequence[tuple[str, str]] = (),
+        accumulate: bool = False,
+    ) -> None:
+        self._path, written = _read(solver)
+        self.param = param = upgrade_solver(written)
+        if self.type is not None:
+            param.type = self.type
+        train, tests, problems = nets.sources(param)
+        self._refuse(problems + _problems(param))
+        self.rule = find_rule(param.type)(param)
+        if param.random_seed >= 0:
+            set_random_seed(param.random_seed)
+        self._paths = Paths(self._path, roots)
+        self.net = nets.build(train, written, self._path, dialect=dialect, roots=roots)
+        self.test_nets = [nets.build(test, written, self._path, dialect=dialect, roots=roots) for test in tests]
+        for weights in param.weights:
+            self.load(weights)
+        for net in self.test_nets:
+            net.keeps_graph = False
+            net.share_with(self.net)
+        if accumulate:
+            for layer in self.net.layers:
+                layer.overwrites_param_diffs = False
+        self.iter = 0
+        self.current_step = 0
+        self._learnables = learnables(self.net)
+        self._histories: list[list[torch.Tensor]] = []
+        self._losses: deque[float] = deque(maxlen=max(1, param.average_loss))
+        self._on_start: list[Callable[[], None]] = []
+        self._on_gradients: list[Callable[[], None]] = []
+        self._after: list[Callable[[Solver], str | None]] = []
+        self._shown_at: tuple[int, float] | None = None
+        self.stopped_early = False
+
+    def _refuse(self, problems: Sequence[str]) -> None:
+        if problems:
+            raise SolverError([f"{self._path or 'solver'}: {problem}" for problem in problems])
+
+    # ---- what pycaffe's solvers offer
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the iteration to come."""
+        return rates.learning_rate(
+            self.param, self.iter, rates.next_step(self.param, self.iter, self.current_step)
+        )
+
+    def load(self, weights: str) -> None:
+        """Take weights by layer name, from one file or from several with commas between. Raises as Net.copy_from."""
+        for name in weights.split(","):
+            self.net.copy_from(self._paths.resolve(name.strip()))
+
+    def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
+        """Call back at the start of every iteration, and when its gradients are there."""
+        self._on_start.append(on_start)
+        self._on_gradients.append(on_gradients_ready)
+
+    def after_iteration(self, callback: Callable[[Solver], str | None]) -> None:
+        """Call back after every iteration; the answer ``STOP`` ends the training, ``SNAPSHOT`` writes one."""
+        self._after.append(callback)
+
+    def step(self, iterations: int) -> None:
+        """Train for a number of iterations.
+
+        Raises:
+            SolverError: a loss or a gradient is not finite; it names the layer and the likely cause.
+        """
+        end = self.iter + iterations
+        self._losses.clear()
+        self.stopped_early = False
+        while self.iter < end and not self.stopped_early:
+            self._iterate()
+
+    def solve(self, resume_file: str | PathLike[str] | None = None) -> None:
+        """Train up to ``max_iter``, from a solver state if one is given, and write the last snapshot."""
+        param = self.param
+        log.info("Solving %s", self.net.name)
+        log.info("Learning Rate Policy: %s", param.lr_policy)
+        if resume_file is not None:
+            self.restore(resume_file)
+        self.step(max(0, param.max_iter - self.iter))
+        if param.snapshot_after_train and not (param.snapshot and self.iter % param.snapshot == 0):
+            self.snapshot()
+        if self.stopped_early:
+            log.info("Optimization stopped early.")
+            return
+        if param.display and self.iter % param.display == 0:
+            self._losses.append(self.net._forward(0, len(self.net.layers) - 1))
+            log.info("Iteration %d, loss = %s", self.iter, number(self._smoothed()))
+        if self.test_nets and self.iter % param.test_interval == 0:
+            self.test_all()
+        log.info("Optimization Done.")
+
+    def snapshot(self) -> str:
+        """Write the weights and the state. Returns the state's file."""
+        return snapshots.write(self)
+
+    def restore(self, state: str | PathLike[str]) -> None:
+        """Go on from a solver state and the weights that it names.
+
+        Raises:
+            FormatError, MissingFileError: of the files; SolverError, NetError: they are of another training.
+        """
+        snapshots.restore(self, state)
+
+    # ---- one iteration
+
+    def _iterate(self) -> None:
+        param = self.param
+        for callback in self._on_start:
+            callback()
+        if self._is_test_due():
+            self.test_all()
+        shown = param.display > 0 and self.iter % param.display == 0
+        self.net.debug_info = shown and param.debug_info
+        self.net.clear_param_diffs()
+        last = len(self.net.layers) - 1
+        loss = 0.0
+        for _ in range(param.iter_size):
+            loss += self.net._forward(0, last)
+            check_loss(self, loss)
+            self.net._backward(last, 0)
+        self._losses.append(loss / param.iter_size)
+        if shown:
+            self._show()
+        for callback in self._on_gradients:
+            callback()
+        self.apply_update(shown)
+        self.iter += 1
+        wishes = {callback(self) for callback in self._after}
+        if (param.snapshot and self.iter % param.snapshot == 0) or SNAPSHOT in wishes:
+            self.snapshot()
+        self.stopped_early = STOP in wishes
+
+    @torch.no_grad()
+    def apply_update(self, shown: bool = False) -> None:
+        """Turn the gradients that the net holds into updates, and take them from the parameters."""
+        param = self.param
+        step = rates.next_step(param, self.iter, self.current_step)
+        if step != self.current_step and param.lr_policy == "multistep":
+            log.info("MultiStep Status: Iteration %d, step = %d", self.iter, step)
+        self.current_step = step
+        rate = rates.learning_rate(param, self.iter, step)
+        if shown:
+            log.info("Iteration %d, lr = %s", self.iter, number(rate))
+        check_gradients(self, self._learnables)
+        if param.clip_gradients >= 0 and (clipped := clip(self._learnables, param.clip_gradients)):
+            norm, factor = clipped
+            log.info(
+                "Gradient clipping: scaling down gradients (L2 norm %s > %s) by scale factor %s",
+                *(number(value) for value in (norm, param.clip_gradients, factor)),
+            )
+        # DeconvNet's fork divides the rate instead, and with it the weight decay
+        in_rate = self.net.dialect == "deconvnet"
+        for learnable, history in zip(self._learnables, self.histories, strict=True):
+            blob = learnable.blob
+            diff = blob.diff_tensor()
+            if param.iter_size > 1 and not in_rate:
+                diff.div_(param.iter_size)
+            regularise(learnable, param)
+            own_rate = rate * blob.lr_mult / (param.iter_size if in_rate else 1)
+            self.rule.update(diff, history, own_rate, self.iter)
+        if self.net.debug_info:
+            self._tell_updates()
+        subtract(self._learnables)
+
+    @property
+    def histories(self) -> list[list[torch.Tensor]]:
+        """The rule's tensors for each parameter; zeros before the first update."""
+        if not self._histories:
+            self._histories = [
+                [torch.zeros_like(learnable.blob.diff_tensor()) for _ in range(self.rule.histories)]
+                for learnable in self._learnables
+            ]
+        return self._histories
+
+    # ---- tests
+
+    def _is_test_due(self) -> bool:
+        param = self.param
+        due = bool(self.test_nets) and self.iter % param.test_interval == 0
+        return due and (self.iter > 0 or param.test_initialization)
+
+    def test_all(self) -> list[dict[str, np.ndarray]]:
+        """Run every test net for its ``test_iter``. Returns the means of each one's outputs."""
+        return [self.test(index) for index in range(len(self.test_nets))]
+
+    def test(self, index: int = 0) -> dict[str, np.ndarray]:
+        """Run one test net with the current weights for its ``test_iter``; log and return the means of its outputs."""
+        log.info("Iteration %d, Testing net (#%d)", self.iter, index)
+        net = self.test_nets[index]
+        count = self.param.test_iter[index]
+        sums: dict[str, np.ndarray] = {}
+        loss = 0.0
+        for _ in range(count):
+            loss += net._forward(0, len(net.layers) - 1)
+            for name, values in values_of(net).items():
+                sums[name] = sums[name] + values if name in sums else values
+        if self.param.test_compute_loss:
+            log.info("Test loss: %s", number(loss / count))
+        means = {name: total / count for name, total in sums.items()}
+        for line in output_lines("Test", means, net.blob_loss_weights):
+            log.info("%s", line)
+        return means
+
+    # ---- the log
+
+    def _smoothed(self) -> float:
+        """The mean of the last ``average_loss`` losses."""
+        return sum(self._losses) / len(self._losses)
+
+    def _show(self) -> None:
+        speed = "" if self.net.dialect in ("segnet", "deconvnet") else self._speed()
+        log.info("Iteration %d%s, loss = %s", self.iter, speed, number(self._smoothed()))
+        for line in output_lines("Train", values_of(self.net), self.net.blob_loss_weights):
+            log.info("%s", line)
+
+    def _speed(self) -> str:
+        """BVLC Caffe's ``(3.1 iter/s, 6.4s/20 iters)``, since the last time."""
+        now = time.perf_counter()
+        iteration, then = self._shown_at or (self.iter, now)
+        self._shown_at = (self.iter, now)
+        seconds = max(now - then, 1e-9)
+        rate = (self.iter - iteration) / seconds
+        return f" ({number(rate)} iter/s, {number(now - then)}s/{self.param.display} iters)"
+
+    def _tell_updates(self) -> None:
+        for learnable in self._learnables:
+            values, diff = (
+                number(float(tensor.abs().mean()))
+                for tensor in (learnable.blob.data_tensor(), learnable.blob.diff_tensor())
+            )
+            log.info(
+                "    [Update] Layer %s, param %d data: %s; diff: %s", learnable.layer, learnable.index, values, diff
+            )
+
+
+def _read(solver: str | PathLike[str] | SolverParameter) -> tuple[str | None, SolverParameter]:
+    """The solver's file, if it is one, and its message as written."""
+    if isinstance(solver, SolverParameter):
+        return None, solver
+    written, _ = text.read(solver, SolverParameter)
+    try:
+        upgrade_solver(written)
+    except FormatError as error:
+        raise FormatError([f"{solver}: {problem}" for problem in error.problems]) from error
+    return str(solver), written
+
+
+def _problems(param: SolverParameter) -> list[str]:
+    """What is wrong with a solver's own numbers."""
+    found = rates.check_policy(param)
+    rule = find_rule(param.type)
+    found += rule.problems(param) if rule else [unknown_rule(param.type)]
+    if not param.HasField("base_lr") or not math.isfinite(param.base_lr):
+        found.append("no `base_lr`; expected the learning rate to begin with")
+    if param.iter_size < 1:
+        found.append(f"`iter_size: {param.iter_size}`; expected at least 1")
+    if param.weight_decay and param.regularization_type not in ("L1", "L2"):
+        found.append(f"`regularization_type: {param.regularization_type!r}`; expected L1 or L2")
+    return found
+
+
+class SGDSolver(Solver):
+    """Stochastic gradient descent with momentum."""
+
+    type = "SGD"
+
+
+class NesterovSolver(Solver):
+    """Nesterov's accelerated gradient."""
+
+    type = "Nesterov"
+
+
+class AdaGradSolver(Solver):
+    """AdaGrad."""
+
+    type = "AdaGrad"
+
+
+class RMSPropSolver(Solver):
+    """RMSProp."""
+
+    type = "RMSProp"
+
+
+class AdaDeltaSolver(Solver):
+    """AdaDelta."""
+
+    type = "AdaDelta"
+
+
+class AdamSolver(Solver):
+    """Adam."""
+
+    type = "Adam"
+
+
+def get_solver(solver: str | PathLike[str], **options: object) -> Solver:
+    """The solver of a file, of the type that it says (pycaffe: ``get_solver``). Options and errors as for Solver."""
+    return Solver(solver, **options)
