@@ -147,7 +147,8 @@ class PycaffeFace:
     def _run(self, index: int, node: Node) -> None:
         blobs = self._blobs
         shapes = node.fit([blobs[bottom].shape for bottom in node.bottoms])
-        if node.layer.type == "Input":
+        kept = node.layer.kept
+        if node.tops and len(kept) == len(node.tops):
             return
         if not node.layer.is_source:
             for top, shape in zip(node.tops, shapes, strict=True):
@@ -162,8 +163,9 @@ class PycaffeFace:
         else:
             with torch.no_grad():
                 outs = self._call(node, *values)
-        for top, out in zip(node.tops, outs, strict=True):
-            blobs[top].put_data(out.detach().to(self._anchor.tensor.device))
+        for i, (top, out) in enumerate(zip(node.tops, outs, strict=True)):
+            if i not in kept:
+                blobs[top].put_data(out.detach().to(self._anchor.tensor.device))
 
     def _told_files(self, node: Node, error: LayerError) -> str:
         """For labels that do not fit: the files they were read from."""
