@@ -117,6 +117,26 @@ class PycaffeFace:
             except ValueError as error:
                 raise NetError(f"{what} {name!r} has the shape {array.shape}; expected {tuple(blob.shape)}") from error
 
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Let the net's MemoryData layer read from these arrays, batch by batch from the first item on.
+
+        They are not copied: what changes in them later is seen by the passes that follow.
+
+        Args:
+            data: (M, C, H, W), C-contiguous float32, with M a multiple of the layer's batch size.
+            labels: (M,) or (M, 1, 1, 1), float32.
+
+        Raises:
+            NetError: the arrays do not fit, or the net has no such layer.
+        """
+        node = next((node for node in self.graph.nodes if node.layer.type == "MemoryData"), None)
+        if node is None:
+            raise NetError("set_input_arrays is for a net with a MemoryData layer; this net has none")
+        try:
+            node.layer.take(data, labels)
+        except LayerError as error:
+            raise NetError(error.at(node.where)) from error
+
     def _layer_index(self, name: str) -> int:
         names = self._layer_names
         if name not in names:
