@@ -196,7 +196,7 @@ class PycaffeFace:
         while maker is not None and maker.bottoms:
             maker = makers.get(maker.bottoms[0])
         files = getattr(maker.layer, "last_files", []) if maker is not None else []
-        told = [f"{files[item][1]}: {counts}" for item, counts in error.found.items() if item < len(files)]
+        told = [f"{files[item][-1]}: {counts}" for item, counts in error.found.items() if item < len(files)]
         return f" (in {'; '.join(told)})" if told else f" (in item {', '.join(map(str, error.found))} of the batch)"
 
     # ---- backward
