@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from caffe_compat.data.source import Source
-from caffe_compat.data.transform import Transform, load_mean
+from caffe_compat.data.transform import Transform, open_transform
 from caffe_compat.errors import LayerError
 from caffe_compat.paths import Paths
 from prototxt.caffe_pb2 import TransformationParameter
@@ -100,9 +101,7 @@ class ListSource(Source):
     @cached_property
     def transform(self) -> Transform:
         """What ``transform_param`` asks for, with its mean read."""
-        name = self.transform_param.mean_file
-        mean = load_mean(self.paths.resolve(name)) if name else None
-        return Transform(self.transform_param, self.phase, mean)
+        return open_transform(self.transform_param, self.phase, self.paths)
 
     def prepare(self) -> None:
         """The list and the mean."""
@@ -118,16 +117,8 @@ class ListSource(Source):
         try:
             return tuple(self.paths.resolve(name, self.list_file) for name in names)
         except MissingFileError as error:
-            raise MissingFileError([str(error), self._missing()]) from None
-
-    def _missing(self) -> str:
-        names = [name for entry in self.entries for name in self.file_names(entry)]
-        missing = self.paths.missing(names, self.list_file)
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        return (
-            f"{self.list_file}: {len(missing)} of the {len(names)} files it names are missing: "
-            f"{', '.join(missing[:_SHOWN])}{more}"
-        )
+            names = [name for entry in self.entries for name in self.file_names(entry)]
+            raise MissingFileError([str(error), count_missing(names, self.list_file, self.paths)]) from None
 
     def tell_doubt(self, label: Path, doubt: str) -> None:
         """Say once why the values of the labels are doubtful; see ``images.read_label``."""
@@ -143,3 +134,13 @@ class ListSource(Source):
             label,
             doubt,
         )
+
+
+def count_missing(names: Sequence[str], list_file: Path, paths: Paths) -> str:
+    """How many of the files that a list names are not there, and which."""
+    missing = paths.missing(names, list_file)
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return (
+        f"{list_file}: {len(missing)} of the {len(names)} files it names are missing: "
+        f"{', '.join(missing[:_SHOWN])}{more}"
+    )

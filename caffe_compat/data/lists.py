@@ -1,4 +1,4 @@
-"""The text files that name images: pairs of image and label image, or images with a class number."""
+"""The text files that name images (with a label image or a class number each) or HDF5 files."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def read_pairs(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     if len(words) < 2:
         raise FormatError(f"{path}: the list is empty; expected lines with an image and its label image")
     return list(zip(words[::2], words[1::2], strict=False))
+
+
+def read_names(path: str | os.PathLike[str]) -> list[str]:
+    """The file names of an HDF5Data list: one word after the other, so that none can hold a space.
+
+    Raises:
+        FormatError: the list is empty.
+    """
+    names = [os.fsdecode(word) for word in _contents(path).split()]
+    if not names:
+        raise FormatError(f"{path}: the list is empty; expected the name of an HDF5 file on each line")
+    return names
 
 
 def read_labelled(path: str | os.PathLike[str]) -> list[tuple[str, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -74,7 +75,7 @@ class Source(Dataset, ABC):
         self.last_files: list[tuple[Path | str, ...]] = []
         self._seed = secrets.randbits(63) if seed is None or seed < 0 else seed
         self._position: int | None = None
-        self._orders: dict[int, np.ndarray] = {}
+        self._orders: dict[int, Sequence[int] | np.ndarray] = {}
         self._workers, self._ahead = workers, ahead
         self._reader: ReadAhead[Batch] | None = None
 
@@ -101,9 +102,9 @@ class Source(Dataset, ABC):
         """Open what is needed for reading, once, before threads do it side by side."""
         len(self)
 
-    def order(self, rng: np.random.Generator) -> np.ndarray:
+    def order(self, rng: np.random.Generator) -> Sequence[int] | np.ndarray:
         """The places of the entries in the order of an epoch."""
-        return rng.permutation(len(self)) if self.shuffle else np.arange(len(self))
+        return rng.permutation(len(self)) if self.shuffle else range(len(self))
 
     def sample(self, number: int) -> Sample:
         """Sample ``number``, counted through all epochs."""
@@ -200,7 +201,7 @@ class Source(Dataset, ABC):
             self._position = int(self._rng(_SKIP).integers(self.rand_skip)) if self.rand_skip else 0
         return self._position
 
-    def _order(self, epoch: int) -> np.ndarray:
+    def _order(self, epoch: int) -> Sequence[int] | np.ndarray:
         order = self._orders.get(epoch)
         if order is None:
             order = self.order(self._rng(_ORDER, epoch))

@@ -10,6 +10,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from caffe_compat.errors import LayerError
+from caffe_compat.paths import Paths
 from prototxt.caffe_pb2 import TRAIN, BlobProto, TransformationParameter
 from prototxt.errors import FormatError, MissingFileError
 
@@ -80,6 +81,12 @@ class Transform:
         if self.scale != 1:
             result *= self.scale
         return result
+
+
+def open_transform(param: TransformationParameter, phase: int, paths: Paths) -> Transform:
+    """The transform of a layer, with its ``mean_file`` found and read. Raises as ``Transform`` and ``load_mean``."""
+    mean = load_mean(paths.resolve(param.mean_file)) if param.mean_file else None
+    return Transform(param, phase, mean)
 
 
 def check(param: TransformationParameter) -> list[str]:
