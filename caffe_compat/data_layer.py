@@ -112,6 +112,14 @@ class DataLayer(TorchLayer):
         """The next batch. Raises MissingFileError when the data is not there."""
         return tuple(torch.from_numpy(blob) for blob in self.open().next_batch())
 
+    def state(self) -> dict[str, int] | None:
+        """Where the source stands; None where nothing was read yet, or cannot be."""
+        return None if self.source is None or self.missing else self.source.state_dict()
+
+    def load_state(self, state: dict[str, int]) -> None:
+        """Go on where a source over the same entries stood."""
+        self.open().load_state_dict(state)
+
     @property
     def last_files(self) -> list[tuple[str, ...]]:
         """What each item of the current batch was read from; the last is what its label was read from."""

@@ -164,6 +164,14 @@ class TorchLayer(nn.Module):
         """The largest plane (H, W) that the indices may point into, where the message fixes it."""
         return None
 
+    def state(self) -> dict[str, int] | None:
+        """What a training must keep of the layer beside its parameters, for JSON; None for nothing."""
+        return None
+
+    def load_state(self, state: dict[str, int]) -> None:
+        """Go on from what ``state`` gave. Raises ValueError, KeyError, TypeError for anything else."""
+        raise ValueError(f"layer {self.name!r} ({self.type}) keeps no state")
+
     def may_overwrite(self) -> bool:
         """Whether forward may write into its bottom: an in-place layer outside of any gradient."""
         return self.in_place and not torch.is_grad_enabled()

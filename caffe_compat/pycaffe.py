@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from os import PathLike
 
@@ -13,7 +14,9 @@ from caffe_compat.device import chosen_device
 from caffe_compat.errors import LabelError, LayerError, NetError
 from caffe_compat.graph import Graph, Node
 from caffe_compat.layer_base import TorchLayer
-from caffe_compat.weights import load_weights, log_report, save_weights
+from caffe_compat.weights import load_weights, log_report, save_weights, share_weights
+
+log = logging.getLogger(__name__)
 
 
 class PycaffeFace:
@@ -22,6 +25,10 @@ class PycaffeFace:
     graph: Graph
     _blobs: dict[str, Blob]
     _records: dict[int, tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]]
+    keeps_graph = True
+    """Whether forward remembers what backward needs; a net that is only tested does without."""
+    debug_info = False
+    """Whether every pass logs the mean absolute value of each blob, as Caffe's does."""
 
     # ---- what there is
 
@@ -150,6 +157,8 @@ class PycaffeFace:
         for i in range(start, end + 1):
             node = self.graph.nodes[i]
             self._run(i, node)
+            if self.debug_info:
+                self._tell("Forward", node, [("top blob", top, self._blobs[top].data_tensor()) for top in node.tops])
             for top, weight in zip(node.tops, node.loss_weights, strict=True):
                 if weight:
                     loss += weight * float(self._blobs[top].data_tensor().sum())
@@ -174,7 +183,7 @@ class PycaffeFace:
             for top, shape in zip(node.tops, shapes, strict=True):
                 blobs[top].take_shape(shape)
         values = [blobs[bottom].data_tensor() for bottom in node.bottoms]
-        if node.needs_backward and not node.layer.is_source:
+        if node.needs_backward and self.keeps_graph and not node.layer.is_source:
             with torch.enable_grad():
                 wanted = zip(values, node.propagate_down, strict=True)
                 values = [value.detach().requires_grad_(down) for value, down in wanted]
@@ -229,6 +238,19 @@ class PycaffeFace:
             node = self.graph.nodes[i]
             if node.needs_backward and (node.bottoms or node.layer.blobs):
                 self._run_backward(i, node)
+                if self.debug_info:
+                    moved = zip(node.bottoms, node.propagate_down, strict=True)
+                    told = [("bottom blob", name, self._blobs[name].diff_tensor()) for name, down in moved if down]
+                    params = [(i, param) for i, param in enumerate(node.layer.blobs) if param.needs_diff]
+                    told += [("param blob", str(i), param.diff_tensor()) for i, param in params]
+                    self._tell("Backward", node, told)
+
+    def _tell(self, which: str, node: Node, blobs: Sequence[tuple[str, str, torch.Tensor]]) -> None:
+        """Caffe's lines of ``debug_info``: the mean absolute values of some blobs."""
+        half = "data" if which == "Forward" else "diff"
+        for what, name, tensor in blobs:
+            mean = float(tensor.abs().mean()) if tensor.numel() else 0.0
+            log.info("    [%s] Layer %s, %s %s %s: %.6g", which, node.layer.name, what, name, half, mean)
 
     def _run_backward(self, index: int, node: Node) -> None:
         if not node.layer.has_backward:
@@ -296,6 +318,14 @@ class PycaffeFace:
             NetError: blobs of another number or shape, all of them at once; nothing is copied then.
         """
         log_report(load_weights(self.graph, weights), weights)
+
+    def share_with(self, other: PycaffeFace) -> None:
+        """Use the parameters of another net for the layers of the same names, in the same memory.
+
+        Raises:
+            NetError: such a layer has parameters of another number or shape; nothing is shared then.
+        """
+        share_weights(self.graph, other.graph)
 
     def save(self, path: str | PathLike[str], dialect: str | None = None) -> None:
         """Write the net and its weights as Caffe does; in HDF5 when the name ends in ``.h5``.

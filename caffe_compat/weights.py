@@ -8,6 +8,7 @@ from os import PathLike
 
 import numpy as np
 
+from caffe_compat.blob import ParamBlob
 from caffe_compat.errors import NetError
 from caffe_compat.graph import Graph, Node
 from prototxt.blobs import BlobArray
@@ -93,11 +94,32 @@ def log_report(report: LoadReport, path: str | PathLike[str]) -> None:
     log.log(level, "%s", report.describe(path))
 
 
-def save_weights(graph: Graph, path: str | PathLike[str], dialect: str | None = None) -> None:
+def share_weights(graph: Graph, other: Graph) -> None:
+    """Give layers the parameters of another net's layers of the same names (Caffe: ShareTrainedLayersWith).
+
+    Raises:
+        NetError: blobs of another number or shape, all of them; nothing was shared then.
+    """
+    sources = {node.layer.name: node for node in reversed(other.nodes)}
+    pairs = [(node, sources[node.layer.name]) for node in graph.nodes if node.layer.name in sources]
+    problems = []
+    for node, source in pairs:
+        ours, theirs = ([blob.shape for blob in one.layer.blobs] for one in (node, source))
+        if ours and ours != theirs:
+            problems.append(f"{node.where}: parameters of the shapes {ours}; expected {theirs}, as in {source.where}")
+    if problems:
+        raise NetError(problems)
+    for node, source in pairs:
+        for param, blob, theirs in zip(node.params, node.layer.blobs, source.layer.blobs, strict=False):
+            if param.owner is None:
+                blob.parameter.data = theirs.parameter.data.view(blob.shape)
+
+
+def save_weights(graph: Graph, path: str | PathLike[str], dialect: str | None = None, diff: bool = False) -> None:
     """Write a net and its weights as Caffe does (Net::ToProto, Net::ToHDF5); see ``Net.save``.
 
     A binary file holds every layer of the filtered net, splits included; of the inputs only the names. Parameters that
-    layers share stand in each of them; in HDF5 only in the first.
+    layers share stand in each of them; in HDF5 only in the first. ``diff`` writes the gradients too.
 
     Raises:
         FormatError: with every field that the dialect does not know.
@@ -105,9 +127,10 @@ def save_weights(graph: Graph, path: str | PathLike[str], dialect: str | None = 
     message = _as_caffe_writes_it(graph)
     if str(path).endswith(".h5"):
         nodes = zip(message.layer, graph.nodes, strict=True)
-        write_weights_h5(path, [LayerWeights(layer, _own_blobs(node)) for layer, node in nodes])
+        layers = [LayerWeights(layer, _own_blobs(node, diff)) for layer, node in nodes]
+        write_weights_h5(path, layers, diff)
         return
-    blobs = {i: [blob.data for blob in node.layer.blobs] for i, node in enumerate(graph.nodes)}
+    blobs = {i: [_array(blob, diff) for blob in node.layer.blobs] for i, node in enumerate(graph.nodes)}
     new_caffemodel(message, blobs, dialect or graph.dialect).write(path)
 
 
@@ -122,6 +145,10 @@ def _as_caffe_writes_it(graph: Graph) -> NetParameter:
     return message
 
 
-def _own_blobs(node: Node) -> list[BlobArray | None]:
+def _own_blobs(node: Node, diff: bool) -> list[BlobArray | None]:
     pairs = zip(node.params, node.layer.blobs, strict=True)
-    return [BlobArray(blob.data) if param.owner is None else None for param, blob in pairs]
+    return [_array(blob, diff) if param.owner is None else None for param, blob in pairs]
+
+
+def _array(blob: ParamBlob, diff: bool) -> BlobArray:
+    return BlobArray(blob.data, blob.diff if diff else None)

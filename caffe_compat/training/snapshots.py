@@ -53,9 +53,7 @@ def write(solver: Solver) -> str:
     log.info("Snapshotting solver state to %s%s", named, state)
     sets = range(solver.rule.histories)  # Adam's second moments come after all its first ones
     history = [histories[i].cpu().numpy() for i in sets for histories in solver.histories]
-    write_solverstate(
-        state, SolverState(solver.iter, model, solver.current_step, history), solver.net.dialect
-    )
+    write_solverstate(state, SolverState(solver.iter, model, solver.current_step, history), solver.net.dialect)
     return state
 
 

@@ -14,7 +14,6 @@ import torch
 
 from caffe_compat.device import set_random_seed
 from caffe_compat.errors import SolverError
-from caffe_compat.net import Net
 from caffe_compat.paths import Paths
 from caffe_compat.training import nets, rates, snapshots
 from caffe_compat.training.learnable import clip, learnables, regularise, subtract
@@ -95,9 +94,7 @@ class Solver:
     @property
     def lr(self) -> float:
         """The learning rate of the iteration to come."""
-        return rates.learning_rate(
-            self.param, self.iter, rates.next_step(self.param, self.iter, self.current_step)
-        )
+        return rates.learning_rate(self.param, self.iter, rates.next_step(self.param, self.iter, self.current_step))
 
     def load(self, weights: str) -> None:
         """Take weights by layer name, from one file or from several with commas between. Raises as Net.copy_from."""
