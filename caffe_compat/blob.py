@@ -106,10 +106,10 @@ class Anchor:
 class Blob:
     """A named array with its gradient (pycaffe: ``Blob``). Axes are (N, C, H, W) for images."""
 
-    def __init__(self, shape: Shape, anchor: Anchor, diff_fill: float = 0.0) -> None:
+    def __init__(self, shape: Shape, anchor: Anchor, data_fill: float = 0.0, diff_fill: float = 0.0) -> None:
         self._anchor = anchor
         self._shape = shape
-        self._data = Half(tuple(shape))
+        self._data = Half(tuple(shape), data_fill)
         self._diff = Half(tuple(shape), diff_fill)
 
     @property

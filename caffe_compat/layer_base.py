@@ -6,7 +6,7 @@ single tensor exists. ``Net`` then gives it its parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
@@ -64,8 +64,12 @@ class TorchLayer(nn.Module):
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     is_loss: ClassVar[bool] = False
     """The first top has loss weight 1 by default, and missing tops are created."""
+    makes_tops: ClassVar[bool] = False
+    """Missing tops are created."""
     is_source: ClassVar[bool] = False
     """The tops come from outside: a data layer or an input."""
+    kept: ClassVar[Mapping[int, float]] = {}
+    """Tops that hold a value from the start and that no pass changes: what is written there by hand stays."""
     has_backward: ClassVar[bool] = True
     overwrites_param_diffs: ClassVar[bool] = False
     """Caffe's code assigns the parameters' gradients where other layers add to them."""

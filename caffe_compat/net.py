@@ -85,9 +85,11 @@ class Net(PycaffeFace, BatchFace, nn.Module):
         for node in self.graph.nodes:
             self._add_parameters(node)
             self.layer[_module_key(node.layer.name, self.layer)] = node.layer
-        fills = {top: w for node in self.graph.nodes for top, w in zip(node.tops, node.loss_weights, strict=True)}
+        losses = {top: w for node in self.graph.nodes for top, w in zip(node.tops, node.loss_weights, strict=True)}
+        kept = {node.tops[i]: value for node in self.graph.nodes for i, value in node.layer.kept.items()}
         self._blobs = {
-            name: Blob(shape, self._anchor, fills.get(name, 0.0)) for name, shape in self.graph.blobs.items()
+            name: Blob(shape, self._anchor, kept.get(name, 0.0), losses.get(name, 0.0))
+            for name, shape in self.graph.blobs.items()
         }
         self._records: dict[int, tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]] = {}
         self.train(numbers[0] == 0)
@@ -167,6 +169,8 @@ class Net(PycaffeFace, BatchFace, nn.Module):
             if missing:
                 raise NetError(f"{node.where}: needs {missing[0]!r}, which was not given; expected {', '.join(feeds)}")
             outs = self._call(node, *(values[bottom] for bottom in node.bottoms))
+            if node.layer.is_source:
+                outs = tuple(out.to(self._anchor.tensor) for out in outs)  # the net's device and type
             values.update(zip(node.tops, outs, strict=True))
             for name in dead_after[i]:
                 values.pop(name, None)

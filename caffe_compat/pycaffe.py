@@ -117,6 +117,26 @@ class PycaffeFace:
             except ValueError as error:
                 raise NetError(f"{what} {name!r} has the shape {array.shape}; expected {tuple(blob.shape)}") from error
 
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Let the net's MemoryData layer read from these arrays, batch by batch from the first item on.
+
+        They are not copied: what changes in them later is seen by the passes that follow.
+
+        Args:
+            data: (M, C, H, W), C-contiguous float32, with M a multiple of the layer's batch size.
+            labels: (M,) or (M, 1, 1, 1), float32.
+
+        Raises:
+            NetError: the arrays do not fit, or the net has no such layer.
+        """
+        node = next((node for node in self.graph.nodes if node.layer.type == "MemoryData"), None)
+        if node is None:
+            raise NetError("set_input_arrays is for a net with a MemoryData layer; this net has none")
+        try:
+            node.layer.take(data, labels)
+        except LayerError as error:
+            raise NetError(error.at(node.where)) from error
+
     def _layer_index(self, name: str) -> int:
         names = self._layer_names
         if name not in names:
@@ -147,7 +167,8 @@ class PycaffeFace:
     def _run(self, index: int, node: Node) -> None:
         blobs = self._blobs
         shapes = node.fit([blobs[bottom].shape for bottom in node.bottoms])
-        if node.layer.type == "Input":
+        kept = node.layer.kept
+        if node.tops and len(kept) == len(node.tops):
             return
         if not node.layer.is_source:
             for top, shape in zip(node.tops, shapes, strict=True):
@@ -162,8 +183,9 @@ class PycaffeFace:
         else:
             with torch.no_grad():
                 outs = self._call(node, *values)
-        for top, out in zip(node.tops, outs, strict=True):
-            blobs[top].put_data(out.detach().to(self._anchor.tensor.device))
+        for i, (top, out) in enumerate(zip(node.tops, outs, strict=True)):
+            if i not in kept:
+                blobs[top].put_data(out.detach().to(self._anchor.tensor.device))
 
     def _told_files(self, node: Node, error: LayerError) -> str:
         """For labels that do not fit: the files they were read from."""
@@ -174,7 +196,7 @@ class PycaffeFace:
         while maker is not None and maker.bottoms:
             maker = makers.get(maker.bottoms[0])
         files = getattr(maker.layer, "last_files", []) if maker is not None else []
-        told = [f"{files[item][1]}: {counts}" for item, counts in error.found.items() if item < len(files)]
+        told = [f"{files[item][-1]}: {counts}" for item, counts in error.found.items() if item < len(files)]
         return f" (in {'; '.join(told)})" if told else f" (in item {', '.join(map(str, error.found))} of the batch)"
 
     # ---- backward

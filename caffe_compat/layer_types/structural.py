@@ -18,6 +18,10 @@ class Input(TorchLayer):
     tops = (1, None)
     is_source = True
 
+    def setup(self) -> None:
+        """Keep every top."""
+        self.kept = dict.fromkeys(range(self.top_count), 0.0)
+
     def top_shapes(self, *bottoms: Shape) -> list[Shape]:
         """The shapes written in the prototxt, or those given for the net."""
         written = [tuple(shape.dim) for shape in self.message.input_param.shape]

@@ -86,3 +86,16 @@ def test_missing_image_names_its_list(tmp_path):
     made = built(roots=[("/nowhere", str(tmp_path))])
     with pytest.raises(MissingFileError, match=r"(?s)layer 'data'.*'image0\.png'.*train\.txt: 2 of the 2 files"):
         made.forward()
+
+
+@pytest.mark.parametrize(
+    ("own", "lines", "told"),
+    [
+        ("new_height: 3", "a.png b.png", r"layer 'data' \(DenseImageData\): .*new_height without new_width"),
+        ("", "a.png", r"layer 'data' \(DenseImageData\): .*train\.txt: the list is empty"),
+    ],
+)
+def test_what_is_wrong_with_the_data_names_the_layer(tmp_path, own, lines, told):
+    (tmp_path / "train.txt").write_text(lines)
+    with pytest.raises(NetError, match=told):
+        built(own, roots=[("/nowhere", str(tmp_path))])
