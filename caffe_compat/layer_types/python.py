@@ -58,7 +58,7 @@ class Python(TorchLayer):
         if not self.is_source:
             return ""
         shapes = ", ".join(f"{top!r}: (N, C, H, W)" for top in self.message.top)
-        return f". A net that is to be fed by hand is built without it, with input_shapes={{{shapes}}}"
+        return f". A net that is fed by hand is built without this code, with input_shapes={{{shapes}}}"
 
     def _ask(self, name: str, method: Callable[..., Result], *args: object) -> Result:
         """Call the user's code. Raises LayerError with whatever it raised as the cause."""
@@ -67,7 +67,7 @@ class Python(TorchLayer):
         except Exception as error:
             param = self.message.python_param
             told = f"{param.module}.{param.layer}.{name} raised {type(error).__name__}: {error}"
-            raise LayerError(told) from error
+            raise LayerError(told + (self._how_to_feed() if self.user is None else "")) from error
 
     def __getattr__(self, name: str) -> object:
         """What only the user's object has: in pycaffe it stands in ``net.layers`` itself."""

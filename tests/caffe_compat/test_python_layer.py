@@ -84,6 +84,11 @@ class Pictures(caffe.Layer):  # each of another height
         self.height += 1
 
 
+class Files(Pictures):
+    def setup(self, bottom, top):
+        open("/no/such/list.txt")
+
+
 class Weights(caffe.Layer):
     def setup(self, bottom, top):
         self.blobs.add_blob(3)
@@ -402,6 +407,16 @@ def test_a_data_layer_whose_module_is_missing(build):
     assert (built(x=torch.ones(1, 3, 2, 2), n=torch.ones(1))["p"] == 1).all()
     with pytest.raises(NetError, match=r"layer 'data'.*no Python module 'voc_layers'"):
         built.forward()
+
+
+def test_a_data_layer_whose_data_is_missing(build):
+    text = python("Files", "", "x n")
+    with pytest.raises(NetError, match=r"Files\.setup raised FileNotFoundError.*list\.txt'\. .*by hand.*input_shapes="):
+        build(text)
+    built = build(text, input_shapes={"x": (1, 3, 4, 6), "n": (1,)})
+    with pytest.raises(NetError, match="layer 'files'") as caught:
+        built.forward()
+    assert isinstance(caught.value.__cause__.__cause__, FileNotFoundError)
 
 
 def test_a_data_layer_for_which_shapes_are_given_runs_when_it_is_there(build):
