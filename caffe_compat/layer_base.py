@@ -44,6 +44,11 @@ class Context(NamedTuple):
     image_size: tuple[int, int] | None = None
     fallback_size: tuple[int, int] | None = None
 
+    @property
+    def scalar(self) -> Shape:
+        """The shape of a single value: DeconvNet's blobs always have four axes."""
+        return (1, 1, 1, 1) if self.dialect == "deconvnet" else ()
+
     def sized(self, name: str, written: Shape | None) -> Shape | None:
         """The shape of an input: the one given for it, else the written one with the image size given for all."""
         if name in self.input_shapes:
