@@ -80,17 +80,17 @@ def test_graph_is_built(path, phase, stages):
     assert graph.outputs and graph.parameter_count > 0
 
 
-def random_inputs(net):
-    """Images and labels that every loss takes."""
+def fill_inputs(net):
+    """Images at random, and labels 0 and 1 for every loss."""
     random = np.random.default_rng(0)
-    labels = {node.bottoms[1] for node in net.graph.nodes if node.layer.is_loss and len(node.bottoms) > 1}
     makers = {top: node for node in net.graph.nodes for top in node.tops}
-    while grown := {makers[name].bottoms[0] for name in labels if name in makers and makers[name].bottoms} - labels:
-        labels |= grown
+    labels = {node.bottoms[-1] for node in net.graph.nodes if node.layer.is_loss}
+    while above := {makers[name].bottoms[0] for name in labels if name in makers and makers[name].bottoms} - labels:
+        labels |= above
     for name in net.graph.feeds:
         blob = net.blobs[name]
-        whole = name in labels or name in ("label", "sim", "sem", "geo")
-        blob.data[...] = random.integers(0, 2, blob.shape) if whole else random.uniform(-100, 100, blob.shape)
+        whole = np.arange(blob.count).reshape(blob.shape) % 2
+        blob.data[...] = whole if name in labels else random.uniform(-100, 100, blob.shape)
 
 
 def run(path, phase, stages):
@@ -99,7 +99,7 @@ def run(path, phase, stages):
     for name in net.graph.inputs:
         net.blobs[name].reshape(1, *net.blobs[name].shape[1:])
     net.reshape()
-    random_inputs(net)
+    fill_inputs(net)
     first = next(i for i, layer in enumerate(net.layers) if not layer.is_source)
     last = len(net.layers) - 1
     with np.errstate(all="raise"):
