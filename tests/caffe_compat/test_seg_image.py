@@ -302,6 +302,13 @@ def test_the_size_is_a_top_like_any_other(source, tmp_path):
     assert made.outputs == ["data", "size"]
 
 
+def test_tops_without_a_name_are_made():
+    text = LAYER.replace("TYPE", "IMAGE_SEG_DATA").replace("OWN", "").replace("MORE", "").replace('top: "label"', "")
+    made = net(text)
+    assert list(made.blobs) == ["data", "(automatic)", "(automatic 2)"]
+    assert made.outputs == ["data"]
+
+
 def test_too_many_tops():
     text = LAYER.replace("TYPE", "IMAGE_SEG_DATA").replace("OWN", "").replace("MORE", 'top: "size" top: "x"')
     with pytest.raises(NetError, match="4 tops; expected 3"):
