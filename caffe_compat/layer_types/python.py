@@ -58,7 +58,9 @@ class Python(TorchLayer):
         if not self.is_source:
             return ""
         shapes = ", ".join(f"{top!r}: (N, C, H, W)" for top in self.message.top)
-        return f". A net that is fed by hand is built without this code, with input_shapes={{{shapes}}}"
+        return (
+            f". A net that is fed by hand is built without this code, with input_shapes={{{shapes}}} or --input-shape"
+        )
 
     def _ask(self, name: str, method: Callable[..., Result], *args: object) -> Result:
         """Call the user's code. Raises LayerError with whatever it raised as the cause."""
