@@ -43,6 +43,13 @@ class Context(NamedTuple):
     input_shapes: dict[str, Shape] = {}  # noqa: RUF012 (never written to)
     image_size: tuple[int, int] | None = None
     fallback_size: tuple[int, int] | None = None
+    where: str = ""
+    """The layer's place for messages, where it cannot be added later."""
+
+    @property
+    def scalar(self) -> Shape:
+        """The shape of a single value: DeconvNet's blobs always have four axes."""
+        return (1, 1, 1, 1) if self.dialect == "deconvnet" else ()
 
     def sized(self, name: str, written: Shape | None) -> Shape | None:
         """The shape of an input: the one given for it, else the written one with the image size given for all."""

@@ -157,13 +157,16 @@ class Net(PycaffeFace, BatchFace, nn.Module):
         unknown = [name for name in values if name not in feeds]
         if unknown:
             raise NetError(f"{unknown[0]!r} is no input of the net; expected some of {', '.join(feeds)}")
+        for node in self.graph.nodes:
+            if node.layer.is_source and node.layer.type != "Input" and not any(top in values for top in node.tops):
+                values.update(zip(node.tops, self._call(node), strict=True))
         self._fit({name: tuple(value.shape) for name, value in values.items()})
         dead_after = self._last_use()
         if not torch.is_grad_enabled():  # in-place layers must not write into what the caller gave
             mutable = {node.bottoms[0] for node in self.graph.nodes if node.layer.in_place}
             values = {name: value.clone() if name in mutable else value for name, value in values.items()}
         for i, node in enumerate(self.graph.nodes):
-            if node.layer.is_source and any(top in values for top in node.tops):
+            if node.layer.is_source:
                 continue
             missing = [bottom for bottom in node.bottoms if bottom not in values]
             if missing:

@@ -26,15 +26,10 @@ class DenseImageSource(ListSource):
 
     message = "dense_image_data_param"
     both = (("new_height", "new_width"), ("crop_height", "crop_width"))
+    without_effect = ("mean_file",)
 
     def problems(self) -> list[str]:
         """Settings that Caffe refuses, or that would tear image and label apart."""
-        if self.param.mean_file:
-            log.warning(
-                "dense_image_data_param.mean_file %r has no effect, as in Caffe; the mean is subtracted with "
-                "transform_param { mean_file: ... }",
-                self.param.mean_file,
-            )
         return super().problems() + problems(self.param, self.transform_param, self.dialect)
 
     @cached_property

@@ -16,8 +16,8 @@ from caffe_compat.errors import LayerError
 
 log = logging.getLogger(__name__)
 
-#: Forks from before 2015's ImageData, which takes a name up to the last space.
-BY_WORDS = frozenset({"segnet", "deconvnet"})
+#: Forks whose ImageData is that of early 2015: no name with a space, no default for ``batch_size``.
+OLD_FORKS = frozenset({"segnet", "deconvnet"})
 
 
 class ImageSource(ListSource):
@@ -27,12 +27,13 @@ class ImageSource(ListSource):
     """
 
     message = "image_data_param"
+    without_effect = ("scale", "mean_file", "crop_size", "mirror")
     one_shape = "new_height and new_width, or crop_size, or batch_size: 1"
 
     @cached_property
     def entries(self) -> list[tuple[str, int]]:
         """Name and class of each image."""
-        entries = lists.read_labelled(self.list_file, self.dialect in BY_WORDS)
+        entries = lists.read_labelled(self.list_file, by_words=self.dialect in OLD_FORKS)
         log.info("%s: %d images", self.list_file, len(entries))
         return entries
 

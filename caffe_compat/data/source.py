@@ -53,7 +53,7 @@ class Source(Dataset, ABC):
     Args:
         batch_size: samples in a batch.
         shuffle: a new order in every epoch.
-        rand_skip: so many entries at most are passed over at the start; one less than that, as in Caffe.
+        rand_skip: fewer entries than this are passed over at the start.
         seed: of everything that is drawn. None or a negative one: another one in every run.
         workers: threads that read ahead; 0 for none. The batches are the same.
         ahead: batches to read ahead (default: one for each worker).
