@@ -161,9 +161,8 @@ class SoftmaxWithLoss(TorchLayer):
         weights = scores.new_tensor(self.class_weights) if self.class_weights else None
         total, log_prob = _NegativeLogLikelihood.apply(scores, labels, weights, counted)
         places = labels.numel()
-        loss = (total / self.divisor(items, places, places if counted is None else counted.count_nonzero())).view(
-            self.scalar
-        )
+        number = places if counted is None else counted.count_nonzero()
+        loss = (total / self.divisor(items, places, number)).view(self.scalar)
         return (loss, log_prob.exp().view(shape)) if self.top_count == 2 else loss
 
 
