@@ -65,14 +65,12 @@ class BatchNorm(TorchLayer):
         factor = torch.where(weight == 0, torch.zeros_like(weight), 1 / weight)
         mean, variance = (self.mean.detach() * factor).view(along), (self.variance.detach() * factor).view(along)
         deviation = (variance + self.epsilon).sqrt()
-        return x.sub_(mean).div_(deviation) if self.may_overwrite() else (x - mean) / deviation
+        return (x.sub_(mean) if self.may_overwrite() else x - mean).div_(deviation)
 
     def by_batch(self, x: torch.Tensor) -> torch.Tensor:
         """With the batch's statistics, which are then stored."""
-        channels = x.shape[1]
-        ones, zeros = x.new_ones(channels), x.new_zeros(channels)
-        y, mean, variance = Normalise.apply(x, ones, zeros, self.epsilon, self.may_overwrite())
-        self.store(mean, variance, x.numel() // channels)
+        y, mean, variance = Normalise.apply(x, None, None, self.epsilon, self.may_overwrite())
+        self.store(mean, variance, x.numel() // x.shape[1])
         return y
 
     @torch.no_grad()

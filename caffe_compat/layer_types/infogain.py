@@ -111,15 +111,15 @@ class InfogainLossBVLC(_Weighted):
         scores = bottoms[0].movedim(self.axis, -1)
         classes = scores.shape[-1]
         labels = bottoms[1].detach().to(torch.int64).reshape(scores.shape[:-1])
-        check_labels(labels, classes, self.ignored)
         places = counted = labels.numel()
-        rows = self.weights(bottoms, classes)
-        if self.ignored is None:
-            rows = rows[labels]
-        else:
+        kept = None
+        if self.ignored is not None:
             kept = labels != self.ignored
-            counted = kept.sum()
-            rows = rows[labels.masked_fill(~kept, 0)] * kept[..., None]
+            counted, labels = kept.sum(), labels.masked_fill(~kept, 0)
+        check_labels(labels, classes)
+        rows = self.weights(bottoms, classes)[labels]
+        if kept is not None:
+            rows = rows * kept[..., None]
         log_prob = scores.log_softmax(-1)
         total = -(rows * at_least(log_prob, math.log(SMALLEST))).sum()
         items = math.prod(bottoms[0].shape[: self.axis])

@@ -77,7 +77,7 @@ class LabelLoss(TorchLayer):
     def by_item(self, x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The values (N, K) and the labels as indices (N, 1). Raises LabelError."""
         x, labels = x.flatten(1), labels.detach().to(torch.int64).view(-1, 1)
-        check_labels(labels, x.shape[1], None, ignored_by="")
+        check_labels(labels, x.shape[1], ignored_by="")
         return x, labels
 
 

@@ -49,7 +49,7 @@ class SegAccuracy(TorchLayer):
         counted = torch.ones_like(labels, dtype=torch.bool)
         for label in self.ignored:
             counted &= labels != label
-        check_labels(labels.masked_fill(~counted, 0), classes, None, ignored_by="seg_accuracy_param")
+        check_labels(labels.masked_fill(~counted, 0), classes, ignored_by="seg_accuracy_param")
         predicted = largest(scores, 1, 1)[1]
         pairs = (labels * classes + predicted)[counted]
         return torch.bincount(pairs, minlength=classes**2).view(classes, classes)

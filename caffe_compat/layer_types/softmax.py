@@ -41,12 +41,12 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         counted: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         log_prob = scores.log_softmax(1)
-        losses = -log_prob.gather(1, labels).clamp_min(_LOWEST)
-        factor = None if weights is None else weights[labels]
-        if counted is not None:
-            factor = counted.to(scores.dtype) if factor is None else factor * counted
+        losses = log_prob.gather(1, labels).clamp_min_(_LOWEST).neg_()
+        factor = counted
+        if weights is not None:
+            factor = weights[labels] if counted is None else weights[labels] * counted
         if factor is not None:
-            losses = losses * factor
+            losses.mul_(factor)
         ctx.save_for_backward(log_prob, labels, *(() if factor is None else (factor,)))
         ctx.mark_non_differentiable(log_prob)
         return losses.sum(), log_prob
@@ -61,19 +61,18 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         return diff.mul_(factor[0] * gradient if factor else gradient), None, None, None
 
 
-def check_labels(labels: torch.Tensor, classes: int, ignored: int | None, ignored_by: str = "loss_param") -> None:
-    """Raise LabelError for labels (N, ...) outside 0 .. classes - 1 that are not the ignored one.
+def check_labels(labels: torch.Tensor, classes: int, ignored_by: str = "loss_param") -> None:
+    """Raise LabelError for labels (N, ...) outside 0 .. classes - 1. Ignored ones have been replaced by 0.
 
     ``ignored_by`` is the parameter of the layer that names the ignored label; empty where none does. A compiled net
     does not look.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not labels.numel():
+        return
+    lowest, highest = torch.aminmax(labels)
+    if not bool((lowest < 0) | (highest >= classes)):
         return
     wrong = (labels < 0) | (labels >= classes)
-    if ignored is not None:
-        wrong &= labels != ignored
-    if not bool(wrong.any()):
-        return
     found: dict[int, dict[int, int]] = {}
     for item in range(labels.shape[0]):
         values, counts = labels[item][wrong[item]].unique(return_counts=True)
@@ -154,15 +153,16 @@ class SoftmaxWithLoss(TorchLayer):
         items, inner = math.prod(shape[: self.axis]), math.prod(shape[self.axis + 1 :])
         scores = bottoms[0].reshape(items, shape[self.axis], inner)
         labels = bottoms[1].detach().to(torch.int64).reshape(items, 1, inner)
-        check_labels(labels, shape[self.axis], self.ignored)
         counted = None
         if self.ignored is not None:
             counted = labels != self.ignored
-            labels = labels.masked_fill(~counted, 0)
+            labels = torch.where(counted, labels, 0)
+        check_labels(labels, shape[self.axis])
         weights = scores.new_tensor(self.class_weights) if self.class_weights else None
         total, log_prob = _NegativeLogLikelihood.apply(scores, labels, weights, counted)
         places = labels.numel()
-        loss = (total / self.divisor(items, places, places if counted is None else counted.sum())).view(self.scalar)
+        number = places if counted is None else counted.count_nonzero()
+        loss = (total / self.divisor(items, places, number)).view(self.scalar)
         return (loss, log_prob.exp().view(shape)) if self.top_count == 2 else loss
 
 

@@ -118,7 +118,7 @@ class BiasChannel(_Raised):
         scores, labels = bottoms[0], bottoms[1].detach().to(torch.int64)
         counted = ~torch.isin(labels, labels.new_tensor(self.ignored))
         labels = labels.masked_fill(~counted, 0)
-        check_labels(labels, scores.shape[1], None, ignored_by="bias_channel_param")
+        check_labels(labels, scores.shape[1], ignored_by="bias_channel_param")
         biases = scores.new_zeros(*scores.shape[:2], *labels.shape[2:])
         biases.scatter_add_(1, labels, self._amounts(labels).to(scores.dtype) * counted)
         if self.by_pixel and self.raises_background:
@@ -160,7 +160,7 @@ class AdaptiveBiasChannel(_Raised):
         """Raise each item by itself. Raises LabelError."""
         scores = bottoms[0].detach().clone(memory_format=torch.contiguous_format)
         labels = bottoms[1].detach().to(torch.int64)
-        check_labels(labels.masked_fill(labels == PADDING, 0), scores.shape[1], None, ignored_by="")
+        check_labels(labels.masked_fill(labels == PADDING, 0), scores.shape[1], ignored_by="")
         for item, listed in zip(scores.flatten(2), labels.flatten(1), strict=True):
             present = listed[listed != PADDING].unique()
             if len(present):
