@@ -169,6 +169,10 @@ class TorchLayer(nn.Module):
         """What the user should know of the shapes that were found, though they are no error."""
         return []
 
+    def label_rule(self) -> tuple[int, int | None] | None:
+        """For a loss on labels, its second bottom: how many classes there are, and which value is left out, if any."""
+        return None
+
     def pinned_plane(self) -> tuple[int, int] | None:
         """The largest plane (H, W) that the indices may point into, where the message fixes it."""
         return None

@@ -92,17 +92,26 @@ class DatumSource(Source):
 
     def read(self, index: int, rng: np.random.Generator) -> Sample:
         """A record by its number."""
-        key, value = self.database[index]
-        name = f"{self.folder}: record {key!r}"
-        try:
-            datum = Datum.FromString(value)
-        except DecodeError as error:
-            raise FormatError(f"{name}: not a Datum; expected what convert_imageset writes") from error
+        datum, name = self._datum(index)
         try:
             image = self.transform(datum_image(datum, self._color, name), rng)
         except LayerError as error:
             raise LayerError(error.at(name)) from None
         return Sample((image, np.float32(datum.label)) if self.labelled else (image,), (name,))
+
+    def labels(self, index: int, top: int) -> tuple[np.ndarray, Path | str]:
+        """The record's label; its image is not decoded."""
+        datum, name = self._datum(index)
+        return np.array(datum.label), name
+
+    def _datum(self, index: int) -> tuple[Datum, str]:
+        """A record, and how it is called in messages."""
+        key, value = self.database[index]
+        name = f"{self.folder}: record {key!r}"
+        try:
+            return Datum.FromString(value), name
+        except DecodeError as error:
+            raise FormatError(f"{name}: not a Datum; expected what convert_imageset writes") from error
 
     def as_tensors(self, sample: Sample) -> tuple[torch.Tensor, ...]:
         """The label as a class."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -61,6 +62,11 @@ class ImageSource(ListSource):
         except LayerError as error:
             raise LayerError(error.at(str(files[0]))) from None
         return Sample((data, np.array(entry[1], np.float32)), files)
+
+    def labels(self, index: int, top: int) -> tuple[np.ndarray, Path | str]:
+        """The class that stands in the list."""
+        name, label = self.entries[index]
+        return np.array(label), name
 
     def as_tensors(self, sample: Sample) -> tuple[torch.Tensor, ...]:
         """The label as a class."""

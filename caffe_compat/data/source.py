@@ -133,6 +133,14 @@ class Source(Dataset, ABC):
         """A sample as torch's users want it."""
         return tuple(torch.from_numpy(np.asarray(blob)) for blob in sample.blobs)
 
+    def labels(self, index: int, top: int) -> tuple[np.ndarray, Path | str]:
+        """The values that an entry puts into a top of labels, and what they are read from.
+
+        A source whose labels lie apart from its images need not read the images for it.
+        """
+        sample = self._read(index, 0)
+        return sample.blobs[top], sample.files[-1]
+
     # ---- what a user calls
 
     def top_shapes(self) -> list[tuple[int, ...]]:

@@ -98,13 +98,17 @@ class InfogainLossBVLC(_Weighted):
         """A single value, and the softmax."""
         scores, labels = bottoms[:2]
         self.axis = canonical_axis(self.message.infogain_loss_param.axis, len(scores))
-        classes = scores[self.axis]
+        self.classes = classes = scores[self.axis]
         places = math.prod(scores) // classes
         if math.prod(labels) != places or not labels or labels[0] != scores[0]:
             raise LayerError(f"scores {tuple(scores)} and labels {tuple(labels)}; expected {places} labels")
         self.check_weights(classes, bottoms)
         self.scalar = self.context.scalar
         return [self.scalar, scores][: max(1, self.top_count)]
+
+    def label_rule(self) -> tuple[int, int | None] | None:
+        """The channels, and ``ignore_label``."""
+        return self.classes, self.ignored
 
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Compare."""

@@ -67,8 +67,13 @@ class LabelLoss(TorchLayer):
         x, labels = bottoms[:2]
         if not x or not labels or labels[0] != x[0] or math.prod(labels) != x[0]:
             raise LayerError(f"{tuple(x)} and labels {tuple(labels)}; expected one label for each item")
+        self.classes = math.prod(x[1:])
         self.scalar = self.context.scalar
         return [self.scalar]
+
+    def label_rule(self) -> tuple[int, int | None] | None:
+        """The values of an item; no label is left out."""
+        return self.classes, None
 
     def may_force_backward(self, bottom: int) -> bool:
         """Only the values learn."""

@@ -129,7 +129,7 @@ class SoftmaxWithLoss(TorchLayer):
         """A scalar, and the softmax."""
         scores, labels = bottoms
         self.axis = canonical_axis(self.message.softmax_param.axis, len(scores))
-        classes = scores[self.axis]
+        self.classes = classes = scores[self.axis]
         places = math.prod(scores) // classes
         if math.prod(labels) != places or not labels or labels[0] != scores[0]:
             raise LayerError(
@@ -142,6 +142,10 @@ class SoftmaxWithLoss(TorchLayer):
             )
         self.scalar = self.context.scalar
         return [self.scalar, scores][: max(1, self.top_count)]
+
+    def label_rule(self) -> tuple[int, int | None] | None:
+        """The channels, and ``ignore_label``."""
+        return self.classes, self.ignored
 
     def divisor(self, items: int, places: int, counted: torch.Tensor | int) -> torch.Tensor | int:
         """What the sum is divided by: the counted pixels (NaN comes of none), or the batch size."""
