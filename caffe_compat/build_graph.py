@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -156,9 +157,11 @@ class _Builder:
 
     def _check_counts(self, cls: type[TorchLayer], bottoms: list[str], tops: list[str]) -> list[str]:
         problems = []
-        if cls.is_loss and not tops:
-            # Caffe makes the loss top that was not named
-            tops.append("(automatic)" if "(automatic)" not in self.known else f"(automatic {len(self.nodes)})")
+        while (cls.is_loss or cls.makes_tops) and len(tops) < cls.tops[0]:
+            # Caffe makes the tops that were not named
+            taken = self.known.union(tops)
+            numbered = (f"(automatic {number})" for number in itertools.count(2))
+            tops.append(next(name for name in itertools.chain(["(automatic)"], numbered) if name not in taken))
         for what, names, (least, most) in (("bottoms", bottoms, cls.bottoms), ("tops", tops, cls.tops)):
             if len(names) < least or (most is not None and len(names) > most):
                 expected = str(least) if least == most else f"{least} or more" if most is None else f"{least} to {most}"
@@ -172,7 +175,7 @@ class _Builder:
         node.loss_weights = self._loss_weights(layer, tops)
         node.params = self._params(node)
         self.shapes.update(zip(tops, node.top_shapes, strict=True))
-        self.unread.update(tops)
+        self.unread.update(tops if layer.is_loss else layer.message.top)  # what was made unasked is no output
         self.nodes.append(node)
 
     @staticmethod

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from google.protobuf.message import Message
 
+from caffe_compat.data.list_source import ListSource
+from caffe_compat.data.seg_transform import crop_of
 from caffe_compat.data.source import Source
 from caffe_compat.errors import LayerError
 from caffe_compat.layer_base import TorchLayer
@@ -124,3 +128,42 @@ class DataLayer(TorchLayer):
     def last_files(self) -> list[tuple[str, ...]]:
         """What each item of the current batch was read from; the last is what its label was read from."""
         return [] if self.source is None else list(self.source.last_files)
+
+
+class ListDataLayer(DataLayer):
+    """Batches from a list of images."""
+
+    source_class: ClassVar[type[ListSource]]
+
+    def read_param(self) -> Message:
+        """As written."""
+        return getattr(self.message, self.source_class.message)
+
+    def make_source(self) -> ListSource:
+        """The list."""
+        context = self.context
+        return self.source_class(
+            self.param,
+            self.message.transform_param,
+            self.reading_phase,
+            context.dialect,
+            context.paths,
+            self.seed,
+            **self.source_options(),
+        )
+
+    def source_options(self) -> dict[str, object]:
+        """What else the source is made with."""
+        return {}
+
+    def crop(self) -> tuple[int, int] | None:
+        """The size (H, W) that images are cropped to."""
+        return crop_of(self.message.transform_param)
+
+    def written_size(self) -> tuple[int, int] | None:
+        """That of the crop, else the one that images are resized to."""
+        if self.crop():
+            return self.crop()
+        if self.param.new_height and self.param.new_width:
+            return self.param.new_height, self.param.new_width
+        return None

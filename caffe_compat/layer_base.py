@@ -64,6 +64,8 @@ class TorchLayer(nn.Module):
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     is_loss: ClassVar[bool] = False
     """The first top has loss weight 1 by default, and missing tops are created."""
+    makes_tops: ClassVar[bool] = False
+    """Missing tops are created."""
     is_source: ClassVar[bool] = False
     """The tops come from outside: a data layer or an input."""
     kept: ClassVar[Mapping[int, float]] = {}

@@ -94,7 +94,9 @@ class Lmdb(Database):
             # without a lock: a training set is not written while it is read, and may lie where nobody can write
             self._env = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False)
         except lmdb.Error as error:
-            raise FormatError(f"{path}: LMDB cannot read it ({error}); copy it again, or write it again") from error
+            raise FormatError(
+                f"{path}: LMDB cannot read it ({error}); close it where this program has it open, or copy it again"
+            ) from error
         stat = self._env.stat()
         self._records = stat["entries"]
         file = path / "data.mdb" if path.is_dir() else path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def datum_image(datum: Datum, color: bool | None = None, name: str = "datum") ->
     else:
         values = np.fromiter(datum.float_data, np.float32, len(datum.float_data))
     shape = (datum.channels, datum.height, datum.width)
-    if min(shape) < 1 or values.size != np.prod(shape):
+    if min(shape) < 1 or values.size != math.prod(shape):
         raise FormatError(
             f"{name}: holds {values.size} values for the shape {shape} (channels, height, width); expected as many"
         )

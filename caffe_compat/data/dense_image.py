@@ -24,6 +24,9 @@ class DenseImageSource(ListSource):
     int64.
     """
 
+    message = "dense_image_data_param"
+    both = (("new_height", "new_width"), ("crop_height", "crop_width"))
+
     def problems(self) -> list[str]:
         """Settings that Caffe refuses, or that would tear image and label apart."""
         if self.param.mean_file:
@@ -32,7 +35,7 @@ class DenseImageSource(ListSource):
                 "transform_param { mean_file: ... }",
                 self.param.mean_file,
             )
-        return problems(self.param, self.transform_param, self.dialect)
+        return super().problems() + problems(self.param, self.transform_param, self.dialect)
 
     @cached_property
     def entries(self) -> list[tuple[str, str]]:
@@ -41,9 +44,9 @@ class DenseImageSource(ListSource):
         log.info("%s: %d images with labels", self.list_file, len(pairs))
         return pairs
 
-    def file_names(self, entry: tuple[str, str]) -> tuple[str, ...]:
+    def names(self, entry: tuple[str, str]) -> list[str]:
         """Image and label."""
-        return tuple(self.param.root_folder + name for name in entry)
+        return list(entry)
 
     def read(self, index: int, rng: np.random.Generator) -> Sample:
         """A pair by its place in the list."""

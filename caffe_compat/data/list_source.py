@@ -8,10 +8,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
+
+from google.protobuf.message import Message
 
 from caffe_compat.data.source import Source
-from caffe_compat.data.transform import Transform, open_transform
+from caffe_compat.data.transform import Transform, check, open_transform
 from caffe_compat.errors import LayerError
 from caffe_compat.paths import Paths
 from prototxt.caffe_pb2 import TransformationParameter
@@ -23,21 +25,11 @@ _SHOWN = 10
 _warning = threading.Lock()
 
 
-class ListParameter(Protocol):
-    """What the messages of all layers with a list have."""
-
-    source: str
-    root_folder: str
-    batch_size: int
-    rand_skip: int
-    shuffle: bool
-
-
 class ListSource(Source):
     """Entries that are read from a text file.
 
     Args:
-        param: the layer's own message.
+        param: the layer's own message, with ``source``, ``root_folder`` and ``batch_size``.
         transform_param: for the image; a label keeps its values.
         phase: TRAIN or TEST.
         dialect: of Caffe.
@@ -48,11 +40,15 @@ class ListSource(Source):
         LayerError: settings that Caffe refuses; all of them together.
     """
 
+    message: ClassVar[str]
+    """The field of the layer that ``param`` stands in."""
+    both: ClassVar[tuple[tuple[str, str], ...]] = (("new_height", "new_width"),)
+    """Fields of which one alone means nothing."""
     one_shape = "new_height and new_width, or crop_height and crop_width, or batch_size: 1"
 
     def __init__(
         self,
-        param: ListParameter,
+        param: Message,
         transform_param: TransformationParameter,
         phase: int,
         dialect: str = "segnet",
@@ -69,21 +65,31 @@ class ListSource(Source):
             raise LayerError(found)
         self.paths = paths or Paths()
         self._told = False
-        shuffle, skip = param.shuffle, param.rand_skip
+        shuffle, skip = getattr(param, "shuffle", False), getattr(param, "rand_skip", 0)  # WindowData has neither
         super().__init__(param.batch_size, shuffle=shuffle, rand_skip=skip, seed=seed, workers=workers, ahead=ahead)
 
-    @abstractmethod
     def problems(self) -> list[str]:
         """Everything that is wrong with the settings."""
+        found = check(self.transform_param)
+        if not self.param.source:
+            found.append(f"{self.message} has no source; expected a list of images")
+        if not self.param.batch_size:
+            found.append(f"{self.message} has no batch_size; expected 1 or more")
+        for pair in self.both:
+            given = [name for name in pair if getattr(self.param, name)]
+            if len(given) == 1:
+                (other,) = set(pair) - set(given)
+                found.append(f"{self.message} has {given[0]} without {other}; expected both or neither. Add {other}")
+        return found
 
     @property
     @abstractmethod
-    def entries(self) -> list[tuple]:
+    def entries(self) -> Sequence:
         """What the list holds."""
 
     @abstractmethod
-    def file_names(self, entry: tuple) -> tuple[str, ...]:
-        """The files that an entry names, with ``root_folder`` in front as it is."""
+    def names(self, entry: object) -> list[str]:
+        """The files that an entry names, as they stand there."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -107,17 +113,19 @@ class ListSource(Source):
         """The list and the mean."""
         _ = self.entries, self.transform
 
-    def find(self, entry: tuple) -> tuple[Path, ...]:
-        """The files of an entry.
+    def find(self, entry: object) -> tuple[Path, ...]:
+        """The files of an entry, ``root_folder`` being put in front as it is.
 
         Raises:
             MissingFileError: one is missing; the error counts how many of the list are.
         """
-        names = self.file_names(entry)
         try:
-            return tuple(self.paths.resolve(name, self.list_file) for name in names)
+            return tuple(
+                self.paths.resolve(self.param.root_folder + name, self.list_file) for name in self.names(entry)
+            )
         except MissingFileError as error:
-            names = [name for entry in self.entries for name in self.file_names(entry)]
+            root = self.param.root_folder
+            names = list(dict.fromkeys(root + name for entry in self.entries for name in self.names(entry)))
             raise MissingFileError([str(error), count_missing(names, self.list_file, self.paths)]) from None
 
     def tell_doubt(self, label: Path, doubt: str) -> None:

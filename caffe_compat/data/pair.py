@@ -9,7 +9,7 @@ import numpy as np
 
 from caffe_compat.data import resize
 from caffe_compat.data.images import read_image, read_label
-from caffe_compat.data.transform import Transform, check, crop_place
+from caffe_compat.data.transform import Transform, crop_place
 from caffe_compat.errors import LayerError
 from prototxt.caffe_pb2 import DenseImageDataParameter, TransformationParameter
 
@@ -91,17 +91,8 @@ class PairReader:
 
 
 def problems(param: DenseImageDataParameter, transform: TransformationParameter, dialect: str) -> list[str]:
-    """Everything in the settings that Caffe refuses, or that would tear image and label apart."""
-    found = check(transform)
-    if not param.source:
-        found.append("dense_image_data_param has no source; expected a list with an image and its label on each line")
-    if not param.batch_size:
-        found.append("dense_image_data_param has no batch_size; expected 1 or more")
-    for first, second in (("new_height", "new_width"), ("crop_height", "crop_width")):
-        if bool(getattr(param, first)) != bool(getattr(param, second)):
-            given, other = (first, second) if getattr(param, first) else (second, first)
-            found.append(f"dense_image_data_param has {given} without {other}; expected both or neither. Add {other}")
-    found += _label_factor_problems(param)
+    """Settings of the labels that Caffe refuses, or that would tear image and label apart."""
+    found = _label_factor_problems(param)
     reason = "mirrors or crops image and label independently" if dialect == "enet" else "stops"
     for field, instead in _ONLY_THE_IMAGE.items():
         if getattr(transform, field):

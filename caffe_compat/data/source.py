@@ -20,7 +20,8 @@ from torch.utils.data import Dataset
 from caffe_compat.data.prefetch import ReadAhead
 from caffe_compat.errors import LayerError
 
-_ORDER, _SAMPLE, _SKIP = range(3)
+#: What random numbers are drawn for.
+ORDER, SAMPLE, SKIP = range(3)
 
 
 class Sample(NamedTuple):
@@ -198,19 +199,19 @@ class Source(Dataset, ABC):
                     f"rand_skip {self.rand_skip} can skip more than the {len(self)} entries of {self.where}; expected "
                     f"{len(self)} at most"
                 )
-            self._position = int(self._rng(_SKIP).integers(self.rand_skip)) if self.rand_skip else 0
+            self._position = int(self._rng(SKIP).integers(self.rand_skip)) if self.rand_skip else 0
         return self._position
 
     def _order(self, epoch: int) -> Sequence[int] | np.ndarray:
         order = self._orders.get(epoch)
         if order is None:
-            order = self.order(self._rng(_ORDER, epoch))
+            order = self.order(self._rng(ORDER, epoch))
             # Threads that read ahead are at most some epochs apart; older orders are not needed again.
             self._orders = {e: o for e, o in self._orders.items() if e > epoch - 3} | {epoch: order}
         return order
 
     def _read(self, index: int, epoch: int) -> Sample:
-        return self.read(index, self._rng(_SAMPLE, epoch, index))
+        return self.read(index, self._rng(SAMPLE, epoch, index))
 
     def _read_ahead(self, start: int) -> ReadAhead[Batch]:
         self.prepare()

@@ -21,7 +21,8 @@ class Transform:
     Args:
         param: of the layer.
         phase: TRAIN crops at random, TEST in the middle. The mirror is drawn in both.
-        mean: ``(C, H, W)`` from ``mean_file``, of the size of the images before the crop; see ``load_mean``.
+        mean: from ``mean_file``: ``(C, H, W)`` of the size of the images before the crop, or ``(C,)``, one value for
+            each channel; see ``load_mean``.
 
     Raises:
         LayerError: the settings contradict each other.
@@ -35,8 +36,9 @@ class Transform:
         self.mirror = param.mirror
         self.random_crop = phase == TRAIN
         self.scale = np.float32(param.scale)
-        self.mean = mean
-        self.mean_values = np.array(param.mean_value, np.float32).reshape(-1, 1, 1)
+        values = param.mean_value if mean is None or mean.ndim > 1 else mean
+        self.mean = None if mean is None or mean.ndim == 1 else mean
+        self.mean_values = np.array(values, np.float32).reshape(-1, 1, 1)
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """The shape ``(C, h, w)`` that an image ``(C, H, W)`` comes out with.
@@ -57,7 +59,7 @@ class Transform:
             )
         if len(self.mean_values) not in (0, 1, channels):
             raise LayerError(
-                f"{len(self.mean_values)} values mean_value for an image with {channels} channel(s); "
+                f"{len(self.mean_values)} mean values for an image with {channels} channel(s); "
                 f"expected 1 for all or {channels}"
             )
         return (channels, self.crop_size, self.crop_size) if self.crop_size else shape
@@ -109,10 +111,15 @@ def crop_place(size: tuple[int, int], crop: tuple[int, int], rng: np.random.Gene
 def load_mean(path: str | os.PathLike[str]) -> np.ndarray:
     """A mean image ``(C, H, W)`` in float32, as ``compute_image_mean`` writes it (``.binaryproto``).
 
+    A ``.npy`` file, which pycaffe's users keep means in, may also hold ``(1, C, H, W)``, or ``(C,)`` for one value in
+    each channel.
+
     Raises:
         FormatError: the file is no such image.
         LayerError: it holds another number than one image.
     """
+    if os.fspath(path).lower().endswith(".npy"):
+        return _load_mean_array(path)
     try:
         blob = BlobProto.FromString(Path(path).read_bytes())
     except FileNotFoundError:
@@ -127,3 +134,20 @@ def load_mean(path: str | os.PathLike[str]) -> np.ndarray:
     if mean.ndim != 4 or mean.shape[0] != 1:
         raise LayerError(f"{path}: holds a blob of shape {mean.shape}; expected one image (1, channels, height, width)")
     return mean[0]
+
+
+def _load_mean_array(path: str | os.PathLike[str]) -> np.ndarray:
+    try:
+        mean = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise MissingFileError(f"{os.fspath(path)!r} does not exist; expected a mean (.npy)") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise FormatError(f"{path}: not a .npy file: {error}") from error
+    if mean.ndim == 4 and mean.shape[0] == 1:
+        mean = mean[0]
+    if mean.ndim not in (1, 3) or mean.dtype.kind not in "uif":
+        raise LayerError(
+            f"{path}: holds an array of shape {mean.shape} and type {mean.dtype}; expected numbers of shape (channels, "
+            "height, width) or (channels,)"
+        )
+    return mean.astype(np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 
 from caffe_compat.errors import LayerError
@@ -10,6 +12,8 @@ from caffe_compat.layer_base import TorchLayer
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape
 from prototxt.caffe_pb2 import FillerParameter
+
+T = TypeVar("T")
 
 _LEGACY = ("num", "channels", "height", "width")
 
@@ -40,8 +44,7 @@ class DummyData(TorchLayer):
             problems = ["both `shape` and num, channels, height, width are given; expected one of these"]
         if problems:
             raise LayerError(problems)
-        fillers = list(param.data_filler) or [FillerParameter()]
-        self.fillers = fillers if len(fillers) == self.top_count else fillers * self.top_count
+        self.fillers = self._for_each(list(param.data_filler) or [FillerParameter()])
         for one in self.fillers:
             check_filler(one)
         self.kept = {i: one.value for i, one in enumerate(self.fillers) if one.type == "constant"}
@@ -56,12 +59,11 @@ class DummyData(TorchLayer):
     def _written(self) -> list[Shape]:
         param = self.message.dummy_data_param
         if param.shape:
-            shapes = [tuple(shape.dim) for shape in param.shape]
-        else:
-            count = max(len(getattr(param, field)) for field in _LEGACY)
-            columns = [list(getattr(param, field)) for field in _LEGACY]
-            shapes = list(zip(*(dims if len(dims) == count else dims * count for dims in columns), strict=True))
-        return shapes if len(shapes) == self.top_count else shapes * self.top_count
+            return self._for_each([tuple(shape.dim) for shape in param.shape])
+        return list(zip(*(self._for_each(list(getattr(param, field))) for field in _LEGACY), strict=True))
+
+    def _for_each(self, values: list[T]) -> list[T]:
+        return values if len(values) == self.top_count else values * self.top_count
 
     def top_shapes(self, *bottoms: Shape) -> list[Shape]:
         """The written shapes, or those given for the net."""

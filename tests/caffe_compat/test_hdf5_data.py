@@ -203,7 +203,10 @@ def test_truncated_file_names_the_layer(write, tmp_path, keep):
     [
         (LAYER.replace("batch_size: 2", ""), "`batch_size` is 0 or missing"),
         (LAYER.replace('source: "SOURCE"', ""), "hdf5_data_param has no source"),
-        (LAYER.replace("hdf5_data_param", "transform_param { scale: 1 } hdf5_data_param"), "knows no transform_param"),
+        (
+            LAYER.replace("hdf5_data_param", "transform_param { scale: 1 } hdf5_data_param"),
+            "HDF5Data knows no transform_param",
+        ),
     ],
 )
 def test_settings_that_caffe_refuses(text, told):

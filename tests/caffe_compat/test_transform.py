@@ -69,7 +69,7 @@ def test_contradictions_come_together():
     ("fields", "mean", "told"),
     [
         ({"crop_size": 10}, None, "crop_size 10 is larger than an image of 9×12"),
-        ({"mean_value": [1, 2]}, None, "2 values mean_value for an image with 3"),
+        ({"mean_value": [1, 2]}, None, "2 mean values for an image with 3"),
         ({}, MEAN[:, :5], r"\(3, 5, 9\)"),
     ],
 )
