@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caffe_compat import TEST, TRAIN, Net
-from caffe_compat.paths import parse_root
 from caffe_compat.weights import LoadReport, load_weights
+from converters.arguments import image_size, root
 from converters.check import check_image
 from converters.pt_file import save_pt
 from converters.summary import summary
@@ -35,23 +35,6 @@ In Python:
 """
 
 
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected HEIGHTxWIDTH, e.g. 360x480") from None
-    if height < 1 or width < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected sizes of at least 1")
-    return height, width
-
-
-def _root(text: str) -> tuple[str, str]:
-    try:
-        return parse_root(text)
-    except CaffeError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m converters.caffe2torch",
@@ -67,9 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="replace an existing output file")
     parser.add_argument("--phase", choices=("train", "test"), default="test", help="the phase to build (default: test)")
     parser.add_argument("--dialect", choices=DIALECTS, help="whose Caffe to follow (default: what the file gives away)")
-    parser.add_argument("--input-size", type=_size, metavar="HxW", help="height and width of the input")
+    parser.add_argument("--input-size", type=image_size, metavar="HxW", help="height and width of the input")
     parser.add_argument(
-        "--root", type=_root, action="append", default=[], metavar="OLD=NEW",
+        "--root", type=root, action="append", default=[], metavar="OLD=NEW",
         help="look for files under NEW that the prototxt names under OLD (may be repeated)",
     )  # fmt: skip
     parser.add_argument("--check", metavar="IMAGE", help="run one image; writes its labels as a picture")

@@ -41,14 +41,20 @@ def deviation(name: str, got: np.ndarray, want: np.ndarray, rtol: float, of_max:
     return f"{name}: {got[worst]:.7g} at {worst}, Caffe has {want[worst]:.7g}; {(excess > 0).sum()} of {want.size} off"
 
 
-def layer_case(prototxt: Path) -> list[str]:
-    """Run one recorded case forward and backward. Returns what deviates."""
+def run_forward(prototxt: Path) -> tuple[caffe.Net, dict[str, np.ndarray]]:
+    """A recorded case of one or a few layers with its recorded parameters and bottoms, and all that was recorded."""
     want = dict(np.load(prototxt.with_suffix(".npz")))
     phase = caffe.TRAIN if "# phase: TRAIN" in prototxt.read_text().split("\n", 1)[0] else caffe.TEST
     net = caffe.Net(prototxt, phase, dialect=prototxt.parent.name)
     for key, blob in _blobs(net, want, "param", "bottom", half="data"):
         blob[...] = want[key].reshape(blob.shape)
     net.forward()
+    return net, want
+
+
+def layer_case(prototxt: Path) -> list[str]:
+    """Run one recorded case forward and backward. Returns what deviates."""
+    net, want = run_forward(prototxt)
     found = [deviation(k, got, want[k], 2e-5, 2e-5) for k, got in _blobs(net, want, "top", "blob", half="data")]
     if any(key.startswith("bottomdiff:") for key in want):
         for key, blob in _blobs(net, want, "topdiff", half="diff"):
