@@ -142,3 +142,15 @@ def datum_image(datum: Datum, color: bool | None = None, name: str = "datum") ->
             f"{name}: holds {values.size} values for the shape {shape} (channels, height, width); expected as many"
         )
     return values.reshape(shape).transpose(1, 2, 0)
+
+
+def image_datum(image: np.ndarray, label: int = 0) -> Datum:
+    """The Datum of an image ``(H, W, C)`` or ``(H, W)``, as convert_imageset writes it: uint8 as bytes, else floats."""
+    values = np.atleast_3d(image).transpose(2, 0, 1)
+    channels, height, width = values.shape
+    datum = Datum(channels=channels, height=height, width=width, label=label, encoded=False)
+    if values.dtype == np.uint8:
+        datum.data = values.tobytes()
+    else:
+        datum.float_data.extend(values.ravel())
+    return datum
