@@ -18,6 +18,7 @@ from prototxt.errors import CaffeError, nearest
 
 #: In the order in which they are listed; each is a module of caffe_compat.tools.
 COMMANDS = (
+    "train",
     "test",
     "time",
     "device_query",

@@ -96,6 +96,11 @@ class Solver:
         """The learning rate of the iteration to come."""
         return rates.learning_rate(self.param, self.iter, rates.next_step(self.param, self.iter, self.current_step))
 
+    @property
+    def loss(self) -> float:
+        """The mean of the last ``average_loss`` losses; NaN before the first."""
+        return sum(self._losses) / len(self._losses) if self._losses else math.nan
+
     def load(self, weights: str) -> None:
         """Take weights by layer name, from one file or from several with commas between. Raises as Net.copy_from."""
         for name in weights.split(","):
@@ -137,7 +142,7 @@ class Solver:
             return
         if param.display and self.iter % param.display == 0:
             self._losses.append(self.net._forward(0, len(self.net.layers) - 1))
-            log.info("Iteration %d, loss = %s", self.iter, number(self._smoothed()))
+            log.info("Iteration %d, loss = %s", self.iter, number(self.loss))
         if self.test_nets and self.iter % param.test_interval == 0:
             self.test_all()
         log.info("Optimization Done.")
@@ -256,13 +261,9 @@ class Solver:
 
     # ---- the log
 
-    def _smoothed(self) -> float:
-        """The mean of the last ``average_loss`` losses."""
-        return sum(self._losses) / len(self._losses)
-
     def _show(self) -> None:
         speed = "" if self.net.dialect in ("segnet", "deconvnet") else self._speed()
-        log.info("Iteration %d%s, loss = %s", self.iter, speed, number(self._smoothed()))
+        log.info("Iteration %d%s, loss = %s", self.iter, speed, number(self.loss))
         for line in output_lines("Train", values_of(self.net), self.net.blob_loss_weights):
             log.info("%s", line)
 
