@@ -1,5 +1,7 @@
 """upgrade_net_proto_text, upgrade_net_proto_binary and upgrade_solver_proto_text."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,8 @@ from prototxt.net_file import read_net
 from tests.caffe_compat.nets import AUTOENCODER
 from tests.caffe_compat.tools.said import fail, run
 from tests.prototxt import handmade
-from tests.prototxt.test_upgrade import GOLDEN
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "upgrade"
 
 
 @pytest.fixture
