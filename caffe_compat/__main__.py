@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _logged():
         try:
             return command.run(args)
-        except CaffeError as error:
+        except (CaffeError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:

@@ -78,7 +78,7 @@ def names(text: str) -> list[str]:
 def gpus(text: str) -> list[int]:
     """``0``, ``0,1`` or ``all``; -1 for none."""
     if text == "all":
-        return list(range(torch.cuda.device_count()))
+        return list(range(max(1, torch.cuda.device_count())))  # 0 where there is none, which is an error later on
     try:
         return [number for number in map(int, names(text)) if number >= 0]
     except ValueError:
@@ -114,7 +114,7 @@ def add_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", type=gpus, default=[], metavar="N", help="the GPU to run on (default: the CPU)")
 
 
-def add_net(parser: argparse.ArgumentParser, phase: str) -> None:
+def add_net(parser: argparse.ArgumentParser, phase: str, *, needs_weights: bool = False) -> None:
     """What it takes to build a net, for ``open_net``; ``phase`` is the default."""
     parser.add_argument(
         "--model", required=True, metavar="FILE", help="a net prototxt, or the name of a network shipped here"
@@ -124,8 +124,9 @@ def add_net(parser: argparse.ArgumentParser, phase: str) -> None:
     )
     parser.add_argument("--level", type=int, default=0, help="the net's level, for include and exclude rules")
     parser.add_argument("--stage", type=names, default=[], metavar="A,B", help="the net's stages, with commas between")
+    default = "" if needs_weights else " (default: what the fillers give)"
     parser.add_argument(
-        "--weights", metavar="FILE", help="a .caffemodel or .caffemodel.h5 (default: what the fillers give)"
+        "--weights", required=needs_weights, metavar="FILE", help=f"a .caffemodel or .caffemodel.h5{default}"
     )
     add_gpu(parser)
     add_root(parser)
@@ -143,8 +144,8 @@ def use_device(numbers: Sequence[int]) -> None:
         log.info("Use CPU.")
         return
     log.info("Use GPU with device ID %d", numbers[0])
-    set_device(numbers[0])
     set_mode_gpu()
+    set_device(numbers[0])
 
 
 def open_net(args: argparse.Namespace, size: tuple[int, int] | None = None) -> Net:

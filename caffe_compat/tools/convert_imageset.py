@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
             except (MissingFileError, FormatError) as error:
                 log.error("%s: left out", str(error).partition("; looked")[0])
                 continue
-            if args.check_size and image.shape != (size := size or image.shape):
+            size = size or image.shape
+            if args.check_size and image.shape != size:
                 raise CaffeError(
                     f"{path}: is {_words(image.shape)}; expected {_words(size)} (height×width×channels), as the first "
                     "image. Give --resize_height and --resize_width, or leave --check_size out"

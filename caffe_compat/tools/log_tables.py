@@ -15,9 +15,10 @@ from typing import NamedTuple
 from prototxt.errors import FormatError, MissingFileError
 from prototxt.files import replacing
 
-# of lines that do not say the year: one in which every date exists
-_A_YEAR, _YEAR, _HALF_A_YEAR = 2000, timedelta(days=366), timedelta(days=183)
-_LEAD = ("NumIters", "Seconds", "LearningRate")
+#: The columns before the outputs.
+LEAD = ("NumIters", "Seconds", "LearningRate")
+_A_YEAR = 2000  # of lines that do not say the year: one in which every date exists
+_YEAR, _HALF_A_YEAR = timedelta(days=366), timedelta(days=183)
 _STAMP = re.compile(r"[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})\b")
 _ITERATION = re.compile(r"\] Iteration (\d+)\b")
 _RATE = re.compile(r"\] Iteration \d+, lr = (\S+)")
@@ -29,7 +30,7 @@ class Table(NamedTuple):
     """What a training put out over time, a column for each value."""
 
     columns: list[str]
-    """``NumIters``, ``Seconds``, ``LearningRate``, then the outputs in their order."""
+    """Those of ``LEAD``, then the outputs in their order."""
     rows: list[dict[str, float]]
     """Column → value; what a row lacks was not in the log."""
 
@@ -125,11 +126,11 @@ def _table(rows: Sequence[_Row], rates: dict[int, float]) -> Table:
     columns = dict(
         zip(sorted(names), _columns([(net, names[net, number]) for net, number in sorted(names)]), strict=True)
     )
-    table = Table([*_LEAD, *columns.values()], [])
+    table = Table([*LEAD, *columns.values()], [])
     for row in rows:
         values = {columns[key]: value for key, (_, value) in row.outputs.items()}
         lead = (row.iteration, row.seconds, _rate(row.iteration, rates))
-        table.rows.append({**dict(zip(_LEAD, lead, strict=True)), **values})
+        table.rows.append({**dict(zip(LEAD, lead, strict=True)), **values})
     return table
 
 

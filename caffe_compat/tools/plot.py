@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 
-from caffe_compat.tools.log_tables import Table, Tables
+from caffe_compat.tools.log_tables import LEAD, Table, Tables
 from prototxt.errors import CaffeError
 from prototxt.files import replacing
-
-_FIRST = len(("NumIters", "Seconds", "LearningRate"))
 
 
 def plot_tables(tables: Tables, path: str | os.PathLike[str]) -> None:
@@ -24,18 +22,22 @@ def plot_tables(tables: Tables, path: str | os.PathLike[str]) -> None:
             f"{path}: curves are drawn by matplotlib, which is not installed. Install it with "
             '`pip install "caffe-segnet[plot]"` (or `pip install matplotlib`)'
         ) from None
-    figure = Figure(figsize=(9, 7), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
     losses, others = figure.subplots(2, 1, sharex=True)
-    curves = [(which, table, column) for which, table in tables._asdict().items() for column in table.columns[_FIRST:]]
+    curves = [
+        (which, table, column) for which, table in tables._asdict().items() for column in table.columns[len(LEAD) :]
+    ]
+    colors = {column: f"C{number}" for number, column in enumerate(dict.fromkeys(column for *_, column in curves))}
     for which, table, column in curves:
         axes = losses if "loss" in column.lower() else others
         style = {"marker": "o", "linestyle": "--"} if which == "test" else {}
-        axes.plot(*_points(table, column), label=f"{which} {column}", markersize=3, linewidth=1, **style)
+        width = 0.5 if "[" in column else 1.5  # one of many values of a blob
+        axes.plot(*_points(table, column), label=f"{which} {column}", color=colors[column], linewidth=width, **style)
     for axes, label in ((losses, "loss"), (others, "accuracy")):
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(fontsize="x-small", ncols=2)
+            axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
     others.set_xlabel("iteration")
     ending = os.path.splitext(path)[1].lstrip(".").lower()
     if ending not in figure.canvas.get_supported_filetypes():

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The net, and for how long."""
-    add_net(parser, "TEST")
+    add_net(parser, "TEST", needs_weights=True)
     parser.add_argument("--iterations", type=count, default=50, metavar="N", help="batches to run (default: 50)")
 
 

@@ -30,6 +30,6 @@ def run(args: argparse.Namespace) -> int:
     if upgraded == text.read(args.input, NetParameter)[0]:
         log.warning("File already in latest proto format: %s", args.input)
     with replacing(args.output) as draft:
-        draft.write_text(text.format(upgraded), "utf-8", "surrogateescape")
+        draft.write_text(text.format(upgraded), "utf-8")
     log.info("Wrote upgraded NetParameter text proto to %s", args.output)
     return 0

@@ -25,6 +25,6 @@ def run(args: argparse.Namespace) -> int:
     if upgraded == text.read(args.input, SolverParameter)[0]:
         log.warning("File already in latest proto format: %s", args.input)
     with replacing(args.output) as draft:
-        draft.write_text(text.format(upgraded), "utf-8", "surrogateescape")
+        draft.write_text(text.format(upgraded), "utf-8")
     log.info("Wrote upgraded SolverParameter text proto to %s", args.output)
     return 0
