@@ -44,7 +44,7 @@ def check_labels(net: Net, progress: Callable[..., Iterator[int]] = tqdm) -> int
     for labels in _labels(net):
         wrong: dict[str, str] = {}
         total = len(labels.source)
-        for index in progress(range(total), desc="looking at the labels", unit="", leave=False):
+        for index in progress(range(total), desc="looking at the labels", leave=False, disable=None):
             values, file = labels.source.labels(index, labels.top)
             if told := _outside(np.asarray(values), labels.classes, labels.ignored):
                 wrong[str(file)] = told
