@@ -36,8 +36,11 @@ class Normalise(torch.autograd.Function):
         along = (1, -1, *(1,) * (x.dim() - 2))
         axes = [axis for axis in range(x.dim()) if axis != 1]
         mean = x.mean(axes)
-        y = x.sub_(mean.view(along)) if overwrite else x - mean.view(along)
-        variance = y.square().mean(axes)  # var_mean takes three times as long, torch's own batch_norm twice
+        work = x - mean.view(along)
+        # This takes a third of the time of var_mean and half that of torch's own batch_norm, as long as no second
+        # blob is allocated: new memory costs more than to subtract again.
+        variance = work.square_().mean(axes)
+        y = torch.sub(x, mean.view(along), out=x if overwrite else work)
         deviation = variance.sqrt() + epsilon if outside else (variance + epsilon).sqrt()
         ctx.epsilon = epsilon
         ctx.save_for_backward(x, scale, mean, deviation)
