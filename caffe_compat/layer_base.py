@@ -6,7 +6,9 @@ single tensor exists. ``Net`` then gives it its parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
@@ -58,6 +60,24 @@ class Context(NamedTuple):
         if self.image_size and written is not None and len(written) == 4 and tuple(written[2:]) != (1, 1):
             return (*written[:2], *self.image_size)
         return written
+
+
+_recomputing = ContextVar("_recomputing", default=False)
+
+
+@contextmanager
+def recomputing() -> Iterator[None]:
+    """While a forward pass is repeated for the backward pass: what it leaves behind was left there already."""
+    token = _recomputing.set(True)
+    try:
+        yield
+    finally:
+        _recomputing.reset(token)
+
+
+def leaves_traces() -> bool:
+    """Whether a forward pass may change what the next one begins with: statistics, carried states."""
+    return not _recomputing.get()
 
 
 class TorchLayer(nn.Module):

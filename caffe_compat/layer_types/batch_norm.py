@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import BlobSpec, TorchLayer
+from caffe_compat.layer_base import BlobSpec, TorchLayer, leaves_traces
 from caffe_compat.layer_types.bn import Normalise
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape
@@ -76,6 +76,8 @@ class BatchNorm(TorchLayer):
     @torch.no_grad()
     def store(self, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
         """Add statistics of ``count`` values per channel to the stored sums; the variance unbiased."""
+        if not leaves_traces():
+            return
         unbiased = variance * (count / (count - 1)) if count > 1 else variance
         for blob, value in ((self.mean, mean), (self.variance, unbiased), (self.weight, 1.0)):
             blob.mul_(self.fraction).add_(value)

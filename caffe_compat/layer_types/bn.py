@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from caffe_compat.errors import LayerError
 from caffe_compat.fillers import check_filler
@@ -115,6 +116,8 @@ class BN(TorchLayer):
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Normalise, then scale and shift."""
         (x,) = bottoms
+        if not self.affine_only and x.dtype.itemsize < 4 and self.top_count == 1:  # torch keeps half floats half
+            return F.batch_norm(x, None, None, self.scale.flatten(), self.shift.flatten(), True, 0.0, _EPSILON)
         if not self.affine_only:
             y, mean, variance = Normalise.apply(x, self.scale, self.shift, _EPSILON, self.may_overwrite())
             return (y, mean.view_as(self.scale), variance.view_as(self.scale))[: self.top_count]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from caffe_compat.errors import LayerError
 from caffe_compat.fillers import check_filler
-from caffe_compat.layer_base import BlobSpec, TorchLayer
+from caffe_compat.layer_base import BlobSpec, TorchLayer, leaves_traces
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape
 
@@ -114,7 +114,8 @@ class Recurrent(TorchLayer):
         last = torch.stack(states).detach()
         if self.exposed:
             return y, *last.split(1)
-        self.last_states.copy_(last)
+        if leaves_traces():
+            self.last_states.copy_(last)
         return y
 
     def step(self, gates: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -156,6 +156,7 @@ class SoftmaxWithLoss(TorchLayer):
         shape = bottoms[0].shape
         items, inner = math.prod(shape[: self.axis]), math.prod(shape[self.axis + 1 :])
         scores = bottoms[0].reshape(items, shape[self.axis], inner)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # losses of half floats are not added up
         labels = bottoms[1].detach().to(torch.int64).reshape(items, 1, inner)
         counted = None
         if self.ignored is not None:

@@ -20,6 +20,7 @@ from caffe_compat.tools.arguments import add_dialect, add_gpu, add_root, add_swi
 from caffe_compat.tools.log_tables import parse_log
 from caffe_compat.tools.plot import plot_tables
 from caffe_compat.training.labels import check_labels
+from caffe_compat.training.passes import PRECISIONS
 from caffe_compat.training.report import CaffeFormatter, number
 from caffe_compat.training.solver import SNAPSHOT, STOP, Solver, get_solver
 from prototxt.caffe_pb2 import SolverParameter
@@ -43,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_switch(parser, "trust_labels", "do not look at the labels before the first step")
     add_switch(parser, "accumulate", "with iter_size, add up BN's gradients too, which Caffe overwrites")
+    parser.add_argument(
+        "--precision", choices=tuple(PRECISIONS), default="fp32", help="of convolutions and products (default: fp32)"
+    )
+    add_switch(parser, "channels_last", "lay images out with the channels innermost: faster")
+    add_switch(parser, "checkpointing", "compute blobs anew for the backward pass: less memory, a third more time")
     add_gpu(parser)
     add_root(parser)
     add_dialect(parser)
@@ -54,7 +60,15 @@ def run(args: argparse.Namespace) -> int:
         raise SolverError("--snapshot and --weights are both given; expected one: a snapshot brings its weights along")
     with _curves(args.plot) as draw:
         draw()  # what stands against it is an error now, and not after the training
-        solver = get_solver(args.solver, dialect=args.dialect, roots=args.root, accumulate=args.accumulate)
+        solver = get_solver(
+            args.solver,
+            dialect=args.dialect,
+            roots=args.root,
+            accumulate=args.accumulate,
+            precision=args.precision,
+            channels_last=args.channels_last,
+            checkpointing=args.checkpointing,
+        )
         _choose_device(args.gpu, solver.param)
         log.info("Starting Optimization")
         for weights in args.weights:

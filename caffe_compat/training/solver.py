@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from os import PathLike
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from caffe_compat.errors import SolverError
 from caffe_compat.paths import Paths
 from caffe_compat.training import nets, rates, snapshots
 from caffe_compat.training.learnable import clip, learnables, regularise, subtract
+from caffe_compat.training.passes import make_pass
 from caffe_compat.training.report import log, number, output_lines, values_of
 from caffe_compat.training.rules import find_rule, unknown_rule
 from caffe_compat.training.watch import check_gradients, check_loss
@@ -38,6 +40,8 @@ class Solver:
         roots: pairs ``(old, new)`` of path prefixes, for files that the prototxts name and that lie elsewhere.
         accumulate: with ``iter_size`` above 1, add up BN's gradients too. Caffe's BN overwrites them, so that only the
             last of the passes counts; that is the default here as well.
+        precision, channels_last, checkpointing: ways to save time and memory, which give up the blobs inside the net
+            (see ``passes.make_pass``). The defaults are Caffe's numbers.
 
     Raises:
         SolverError: with everything that is wrong with the solver; FormatError, MissingFileError, NetError: as Net.
@@ -53,6 +57,9 @@ class Solver:
         dialect: str | None = None,
         roots: Sequence[tuple[str, str]] = (),
         accumulate: bool = False,
+        precision: str = "fp32",
+        channels_last: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         self._path, written = _read(solver)
         self.param = param = upgrade_solver(written)
@@ -74,6 +81,7 @@ class Solver:
         if accumulate:
             for layer in self.net.layers:
                 layer.overwrites_param_diffs = False
+        self._pass = make_pass(precision, channels_last, checkpointing)
         self.iter = 0
         self.current_step = 0
         self._learnables = learnables(self.net)
@@ -170,12 +178,7 @@ class Solver:
         shown = param.display > 0 and self.iter % param.display == 0
         self.net.debug_info = shown and param.debug_info
         self.net.clear_param_diffs()
-        last = len(self.net.layers) - 1
-        loss = 0.0
-        for _ in range(param.iter_size):
-            loss += self.net._forward(0, last)
-            check_loss(self, loss)
-            self.net._backward(last, 0)
+        loss = sum(self._pass(self.net, partial(check_loss, self)) for _ in range(param.iter_size))
         self._losses.append(loss / param.iter_size)
         if shown:
             self._show()
