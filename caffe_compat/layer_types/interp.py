@@ -61,8 +61,9 @@ class Interp(TorchLayer):
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
         """Resize."""
         (x,) = bottoms
-        for axis in (2, 3):
-            x = x.narrow(axis, self.crop[0], x.shape[axis] - sum(self.crop))
+        if any(self.crop):
+            first, last = self.crop
+            x = x[:, :, first : x.shape[2] - last, first : x.shape[3] - last]
         if x.shape[2:] == self.size:
             return x.clone(memory_format=torch.contiguous_format)
         return F.interpolate(x, self.size, mode="bilinear", align_corners=True)
