@@ -38,6 +38,7 @@ class DataLayer(TorchLayer):
         # torch.manual_seed before a net is built decides everything that its data layers draw
         self.seed = int(torch.randint(2**63 - 1, (), device="cpu"))
         self.source: Source | None = None
+        self.part, self.parts = 0, 1
         self.missing: MissingFileError | None = None
 
     # ---- what a subclass says
@@ -64,7 +65,14 @@ class DataLayer(TorchLayer):
         """The source of the batches. Raises LayerError."""
         if self.source is None:
             self.source = self.make_source()
+            self.source.share(self.part, self.parts)
         return self.source
+
+    def share(self, part: int, parts: int) -> None:
+        """Put out every ``parts``-th batch alone, from number ``part`` on."""
+        self.part, self.parts = part, parts
+        if self.source is not None:
+            self.source.share(part, parts)
 
     def _own_size(self) -> tuple[int, int] | None:
         """The size that the user or the message itself fixes."""

@@ -78,6 +78,7 @@ class Source(Dataset, ABC):
         self._position: int | None = None
         self._orders: dict[int, Sequence[int] | np.ndarray] = {}
         self._workers, self._ahead = workers, ahead
+        self._part, self._parts = 0, 1
         self._reader: ReadAhead[Batch] | None = None
 
     # ---- what a subclass says
@@ -164,9 +165,17 @@ class Source(Dataset, ABC):
         if self._reader is None:
             self._reader = self._read_ahead(self._start())
         batch = self._reader.get()
-        self._position = self._start() + self.batch_size
+        self._position = self._start() + self.batch_size * self._parts
         self.last_files = batch.files
         return batch.blobs
+
+    def share(self, part: int, parts: int) -> None:
+        """Put out every ``parts``-th batch alone, from number ``part`` on: what one of several processes trains on.
+
+        All of them need the same seed. ``state_dict`` speaks of all parts together.
+        """
+        self.close()
+        self._part, self._parts = part, parts
 
     def close(self) -> None:
         """End the reading threads. The next ``next_batch`` goes on with the batch that would have come."""
@@ -223,7 +232,11 @@ class Source(Dataset, ABC):
 
     def _read_ahead(self, start: int) -> ReadAhead[Batch]:
         self.prepare()
-        return ReadAhead(lambda number: self._batch(start + number * self.batch_size), self._workers, self._ahead)
+
+        def make(number: int) -> Batch:
+            return self._batch(start + (number * self._parts + self._part) * self.batch_size)
+
+        return ReadAhead(make, self._workers, self._ahead)
 
     def _batch(self, start: int) -> Batch:
         samples = [self.sample(start + i) for i in range(self.batch_size)]

@@ -20,15 +20,16 @@ def put_at(x: torch.Tensor, mask: torch.Tensor, height: int, width: int) -> torc
     Raises:
         LayerError: a position lies outside the plane.
     """
-    positions = mask.detach().to(torch.int64)
+    mask = mask.detach()
     if not torch.compiler.is_compiling():
-        lowest, highest = (int(v) for v in torch.aminmax(positions)) if positions.numel() else (0, 0)
-        if lowest < 0 or highest >= height * width:
+        lowest, highest = (v.item() for v in torch.aminmax(mask)) if mask.numel() else (0, 0)
+        if not (lowest > -1 and highest < height * width):  # NaN is no position either
             raise LayerError(
-                f"the mask holds positions from {lowest} to {highest}; expected 0 to {height * width - 1} for an "
+                f"the mask holds positions from {lowest:g} to {highest:g}; expected 0 to {height * width - 1} for an "
                 f"output plane of {height}x{width}"
             )
     # scatter's gradient reaches every value that was sent to a place, also those that did not stay: as in Caffe
+    positions = mask.to(torch.int64)
     n, c = x.shape[:2]
     if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
         values, places = (blob.permute(0, 2, 3, 1).flatten(1, 2) for blob in (x, positions))

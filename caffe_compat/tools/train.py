@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -56,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train."""
+    if len(args.gpu) > 1 and "WORLD_SIZE" not in os.environ:
+        return _as_team(args.gpu)
     if args.snapshot and args.weights:
         raise SolverError("--snapshot and --weights are both given; expected one: a snapshot brings its weights along")
     with _curves(args.plot) as draw:
@@ -74,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         for weights in args.weights:
             log.info("Finetuning from %s", weights)
             solver.load(weights)
-        if not args.trust_labels:
+        if not args.trust_labels and solver.team.is_first:
             check_labels(solver.net)
         solver.after_iteration(lambda s: draw() if s.param.snapshot and s.iter % s.param.snapshot == 0 else None)
         with _signals(solver, args.sigint_effect, args.sighup_effect), _progress(solver):
@@ -83,8 +88,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _as_team(gpus: list[int]) -> int:
+    """The same command once for each GPU, under torchrun. Returns its exit status."""
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={len(gpus)}"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))}
+    return subprocess.run([*words, "-m", "caffe_compat", *sys.argv[1:]], env=environment, check=False).returncode
+
+
 def _choose_device(given: list[int], param: SolverParameter) -> None:
     """The GPUs of the command line, else what the solver's file says; the CPU where there is no GPU."""
+    if "LOCAL_RANK" in os.environ and torch.cuda.is_available():  # torchrun's: one GPU for each process
+        given = [int(os.environ["LOCAL_RANK"])]
     wanted = given or ([param.device_id] if param.solver_mode == SolverParameter.GPU else [])
     if wanted and not given and not torch.cuda.is_available():
         log.warning("the solver asks for a GPU (`solver_mode`), which torch does not see here; training on the CPU")

@@ -39,17 +39,20 @@ def prefix_of(solver: Solver) -> str:
 
 
 def write(solver: Solver) -> str:
-    """Write the three files. Returns the state's."""
+    """Write the three files, once for the whole team. Returns the state's."""
     param = solver.param
     in_hdf5 = param.snapshot_format == SolverParameter.HDF5
     ending, kind = (".h5", "HDF5") if in_hdf5 else ("", "binary proto")
     named = "" if solver.net.dialect in ("segnet", "deconvnet") else f"{kind} file "
     stem = f"{prefix_of(solver)}_iter_{solver.iter}"
     model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
+    beyond = _beyond_caffe(solver)
+    if not solver.team.is_first:
+        return state
     log.info("Snapshotting to %s%s", named, model)
     save_weights(solver.net.graph, model, diff=param.snapshot_diff)
     with replacing(stem + _RESUME) as draft:
-        draft.write_text(json.dumps(_beyond_caffe(solver)), "utf-8")
+        draft.write_text(json.dumps(beyond), "utf-8")
     log.info("Snapshotting solver state to %s%s", named, state)
     sets = range(solver.rule.histories)  # Adam's second moments come after all its first ones
     history = [histories[i].cpu().numpy() for i in sets for histories in solver.histories]
@@ -99,7 +102,7 @@ def _beyond_caffe(solver: Solver) -> dict[str, object]:
     """What Caffe does not keep: random numbers, and the position of every data layer."""
     return {
         "iteration": solver.iter,
-        "random": [_text(torch.get_rng_state()), *map(_text, torch.cuda.get_rng_state_all())],
+        "random": solver.team.all([_text(torch.get_rng_state()), *map(_text, torch.cuda.get_rng_state_all())]),
         "data": [[node.layer.state() for node in net.graph.nodes] for net in (solver.net, *solver.test_nets)],
     }
 
@@ -107,7 +110,8 @@ def _beyond_caffe(solver: Solver) -> dict[str, object]:
 def _take(solver: Solver, path: Path) -> None:
     try:
         kept = json.loads(path.read_text("utf-8"))
-        on_cpu, *on_cuda = (_tensor(text) for text in kept["random"])
+        of_team = kept["random"]
+        on_cpu, *on_cuda = (_tensor(text) for text in of_team[solver.team.rank % len(of_team)])
         nets = [solver.net, *solver.test_nets]
         pairs = [
             (node.layer, state)

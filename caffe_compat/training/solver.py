@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from caffe_compat.data_layer import DataLayer
 from caffe_compat.device import set_random_seed
 from caffe_compat.errors import SolverError
 from caffe_compat.paths import Paths
@@ -21,6 +22,7 @@ from caffe_compat.training.learnable import clip, learnables, regularise, subtra
 from caffe_compat.training.passes import make_pass
 from caffe_compat.training.report import log, number, output_lines, values_of
 from caffe_compat.training.rules import find_rule, unknown_rule
+from caffe_compat.training.team import Team
 from caffe_compat.training.watch import check_gradients, check_loss
 from prototxt import text
 from prototxt.caffe_pb2 import SolverParameter
@@ -68,8 +70,12 @@ class Solver:
         train, tests, problems = nets.sources(param)
         self._refuse(problems + _problems(param))
         self.rule = find_rule(param.type)(param)
-        if param.random_seed >= 0:
-            set_random_seed(param.random_seed)
+        self.team = Team()
+        seed = param.random_seed if param.random_seed >= 0 else None
+        if self.team.size > 1:  # one order of the data for all
+            seed = self.team.same(int(torch.randint(2**31, ())) if seed is None else seed)
+        if seed is not None:
+            set_random_seed(seed)
         self._paths = Paths(self._path, roots)
         self.net = nets.build(train, written, self._path, dialect=dialect, roots=roots)
         self.test_nets = [nets.build(test, written, self._path, dialect=dialect, roots=roots) for test in tests]
@@ -81,6 +87,7 @@ class Solver:
         if accumulate:
             for layer in self.net.layers:
                 layer.overwrites_param_diffs = False
+        self._join_team(seed)
         self._pass = make_pass(precision, channels_last, checkpointing)
         self.iter = 0
         self.current_step = 0
@@ -92,6 +99,16 @@ class Solver:
         self._after: list[Callable[[Solver], str | None]] = []
         self._shown_at: tuple[int, float] | None = None
         self.stopped_early = False
+
+    def _join_team(self, seed: int | None) -> None:
+        """Take over the first process's weights, and a part of the data."""
+        if self.team.size == 1:
+            return
+        self.team.take_over(p.blob.data_tensor() for p in learnables(self.net) if p.owner is None)
+        for layer in self.net.layers:
+            if isinstance(layer, DataLayer):
+                layer.share(self.team.rank, self.team.size)
+        set_random_seed(seed + self.team.rank)  # from here on: what Dropout leaves out
 
     def _refuse(self, problems: Sequence[str]) -> None:
         if problems:
@@ -151,7 +168,7 @@ class Solver:
         if param.display and self.iter % param.display == 0:
             self._losses.append(self.net._forward(0, len(self.net.layers) - 1))
             log.info("Iteration %d, loss = %s", self.iter, number(self.loss))
-        if self.test_nets and self.iter % param.test_interval == 0:
+        if self.team.is_first and self.test_nets and self.iter % param.test_interval == 0:
             self.test_all()
         log.info("Optimization Done.")
 
@@ -186,7 +203,7 @@ class Solver:
             callback()
         self.apply_update(shown)
         self.iter += 1
-        wishes = {callback(self) for callback in self._after}
+        wishes = {wish for wishes in self.team.all({callback(self) for callback in self._after}) for wish in wishes}
         if (param.snapshot and self.iter % param.snapshot == 0) or SNAPSHOT in wishes:
             self.snapshot()
         self.stopped_early = STOP in wishes
@@ -202,6 +219,7 @@ class Solver:
         rate = rates.learning_rate(param, self.iter, step)
         if shown:
             log.info("Iteration %d, lr = %s", self.iter, number(rate))
+        self.team.average([learnable.blob.diff_tensor() for learnable in self._learnables])
         check_gradients(self, self._learnables)
         if param.clip_gradients >= 0 and (clipped := clip(self._learnables, param.clip_gradients)):
             norm, factor = clipped
@@ -237,7 +255,7 @@ class Solver:
 
     def _is_test_due(self) -> bool:
         param = self.param
-        due = bool(self.test_nets) and self.iter % param.test_interval == 0
+        due = self.team.is_first and bool(self.test_nets) and self.iter % param.test_interval == 0
         return due and (self.iter > 0 or param.test_initialization)
 
     def test_all(self) -> list[dict[str, np.ndarray]]:
