@@ -19,7 +19,15 @@ def image_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def root(text: str) -> tuple[str, str]:
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """``--root OLD=NEW``, which may be repeated."""
+    parser.add_argument(
+        "--root", type=_root, action="append", default=[], metavar="OLD=NEW",
+        help="look for files under NEW that the prototxt or a list names under OLD (may be repeated)",
+    )  # fmt: skip
+
+
+def _root(text: str) -> tuple[str, str]:
     """``OLD=NEW`` as a pair."""
     try:
         return parse_root(text)

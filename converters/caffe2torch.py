@@ -13,7 +13,7 @@ from pathlib import Path
 
 from caffe_compat import TEST, TRAIN, Net
 from caffe_compat.weights import LoadReport, load_weights
-from converters.arguments import image_size, root
+from converters.arguments import add_root, image_size
 from converters.check import check_image
 from converters.pt_file import save_pt
 from converters.summary import summary
@@ -51,10 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--phase", choices=("train", "test"), default="test", help="the phase to build (default: test)")
     parser.add_argument("--dialect", choices=DIALECTS, help="whose Caffe to follow (default: what the file gives away)")
     parser.add_argument("--input-size", type=image_size, metavar="HxW", help="height and width of the input")
-    parser.add_argument(
-        "--root", type=root, action="append", default=[], metavar="OLD=NEW",
-        help="look for files under NEW that the prototxt names under OLD (may be repeated)",
-    )  # fmt: skip
+    add_root(parser)
     parser.add_argument("--check", metavar="IMAGE", help="run one image; writes its labels as a picture")
     return parser
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from prototxt.errors import CaffeError
+from segnet.labels import strange_labels
 
 Labels = np.ndarray | torch.Tensor
 
@@ -108,13 +109,9 @@ class Confusion:
 
     def _check(self, uncounted: torch.Tensor) -> None:
         values, counts = (found.tolist() for found in uncounted.unique(return_counts=True))
-        strange = [f"{v} ({n} times)" for v, n in zip(values, counts, strict=True) if v not in self.void]
-        if strange:
-            void = ", ".join(map(str, sorted(self.void))) or "none"
-            raise CaffeError(
-                f"labels outside the classes: {', '.join(strange)}; expected 0 to {self.classes - 1}, or void: {void}. "
-                "Give the number of classes, name further labels as void, or mend the label image"
-            )
+        problem = strange_labels(zip(values, counts, strict=True), self.classes, self.void)
+        if problem:
+            raise CaffeError(problem)
 
 
 def _flat(labels: Labels) -> torch.Tensor:

@@ -1,0 +1,49 @@
+"""What labels stand for: the classes that commands are told of, and labels that are none of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Iterable
+
+from segnet import camvid
+
+
+def strange_labels(counts: Iterable[tuple[float, int]], classes: int, void: Collection[int]) -> str:
+    """What is wrong with labels, given as pairs of a value and how often it occurs; empty when nothing is."""
+    strange = [
+        f"{value:g} ({count} times)"
+        for value, count in counts
+        if value not in void and not (0 <= value < classes and value == int(value))
+    ]
+    if not strange:
+        return ""
+    return (
+        f"labels outside the classes: {', '.join(strange)}; expected 0 to {classes - 1}, or void: "
+        f"{', '.join(map(str, sorted(void))) or 'none'}. Give the number of classes (--classes), name further labels "
+        "to leave out (--ignore), or mend the label image"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told of the classes: ``--classes``, ``--names``, ``--ignore``."""
+    parser.add_argument(
+        "--classes", type=int, metavar="N", help=f"number of classes (default: {len(camvid.CLASSES)}, as in CamVid)"
+    )
+    parser.add_argument("--names", metavar="A,B,…", help="names of the classes, in place of their number")
+    parser.add_argument(
+        "--ignore", type=int, action="append", metavar="LABEL",
+        help="a label that does not count, may be repeated (default: the one after the last class)",
+    )  # fmt: skip
+
+
+def told_classes(args: argparse.Namespace) -> tuple[list[str], frozenset[int]]:
+    """The names of the classes and the void labels that the arguments say.
+
+    Classes without names are called by their numbers, unless they are as many as CamVid's.
+    """
+    if args.names:
+        names = [name.strip() for name in args.names.split(",")]
+    else:
+        count = args.classes or len(camvid.CLASSES)
+        names = list(camvid.CLASSES) if count == len(camvid.CLASSES) else [str(label) for label in range(count)]
+    return names, frozenset([len(names)] if args.ignore is None else args.ignore)
