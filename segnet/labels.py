@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
+import numpy as np
+
+from converters.drawing import distinct_colors
 from segnet import camvid
 
 
@@ -22,6 +25,11 @@ def strange_labels(counts: Iterable[tuple[float, int]], classes: int, void: Coll
         f"{', '.join(map(str, sorted(void))) or 'none'}. Give the number of classes (--classes), name further labels "
         "to leave out (--ignore), or mend the label image"
     )
+
+
+def colors_of(names: Sequence[str]) -> np.ndarray:
+    """A colour (RGB uint8) for each class: CamVid's palette, void included, for CamVid's classes, else distinct ones."""
+    return np.array(camvid.PALETTE, np.uint8) if tuple(names) == camvid.CLASSES else distinct_colors(len(names))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
