@@ -28,7 +28,7 @@ def strange_labels(counts: Iterable[tuple[float, int]], classes: int, void: Coll
 
 
 def colors_of(names: Sequence[str]) -> np.ndarray:
-    """A colour (RGB uint8) for each class: CamVid's palette, void included, for CamVid's classes, else distinct ones."""
+    """A colour (RGB uint8) for each class: CamVid's palette, with void, for CamVid's classes, else distinct ones."""
     return np.array(camvid.PALETTE, np.uint8) if tuple(names) == camvid.CLASSES else distinct_colors(len(names))
 
 

@@ -11,7 +11,12 @@ from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, check_axes
 from prototxt.caffe_pb2 import BNParameter
 
-_EPSILON = 1e-9  # hard-wired in Caffe's BN
+EPSILON = 1e-9  # hard-wired in Caffe's BN
+
+
+def batch_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean and the biased variance (C,) of each channel of x (N, C, ...)."""
+    return torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)  # several times faster than var_mean
 
 
 class Normalise(torch.autograd.Function):
@@ -31,9 +36,7 @@ class Normalise(torch.autograd.Function):
         overwrite: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Normalise, scale and shift."""
-        mean, variance = torch.ops.aten.batch_norm_update_stats(
-            x, None, None, 0.0
-        )  # several times faster than var_mean
+        mean, variance = batch_statistics(x)
         deviation = (variance + epsilon).sqrt()
         ctx.epsilon = epsilon
         ctx.save_for_backward(x, scale, mean, deviation)
@@ -99,7 +102,7 @@ class BN(TorchLayer):
         """Normalise, then scale and shift."""
         (x,) = bottoms
         if not self.affine_only:
-            y, mean, variance = Normalise.apply(x, self.scale, self.shift, _EPSILON, self.may_overwrite())
+            y, mean, variance = Normalise.apply(x, self.scale, self.shift, EPSILON, self.may_overwrite())
             return (y, mean.view_as(self.scale), variance.view_as(self.scale))[: self.top_count]
         if self.may_overwrite():
             return x.mul_(self.scale).add_(self.shift)
