@@ -63,22 +63,31 @@ def _feed(net: Net, pixels: np.ndarray) -> int:
     return sources[-1] + 1 if sources else 0
 
 
-def _labels(net: Net) -> tuple[str, np.ndarray, int]:
-    """The blob that decides, its labels (H, W), and the number of classes."""
+def deciding_blob(net: Net) -> tuple[str, bool]:
+    """The last blob that says what each pixel is, and whether it holds labels (of an ArgMax), not scores of classes.
+
+    Raises:
+        NetError: there is none.
+    """
     for node in reversed(net.graph.nodes):
         name = _map_of(node)
-        if name is None:
-            continue
-        values = net.blobs[name].data
-        if node.layer.type == "ArgMax":
-            labels = values[0, 0].astype(np.int64)
-            return name, labels, int(labels.max()) + 1
-        scores = values.mean(axis=0)
-        labels = len(scores) - 1 - scores[::-1].argmax(axis=0)  # ties to the largest index, as Caffe's ArgMax
-        return name, labels, len(scores)
+        if name is not None:
+            return name, node.layer.type == "ArgMax"
     raise NetError(
         "no layer gives a map of labels; expected scores of shape (N, classes, H, W), as a segmentation net has"
     )
+
+
+def _labels(net: Net) -> tuple[str, np.ndarray, int]:
+    """The blob that decides, its labels (H, W), and the number of classes."""
+    name, holds_labels = deciding_blob(net)
+    values = net.blobs[name].data
+    if holds_labels:
+        labels = values[0, 0].astype(np.int64)
+        return name, labels, int(labels.max()) + 1
+    scores = values.mean(axis=0)
+    labels = len(scores) - 1 - scores[::-1].argmax(axis=0)  # ties to the largest index, as Caffe's ArgMax
+    return name, labels, len(scores)
 
 
 def _map_of(node: Node) -> str | None:

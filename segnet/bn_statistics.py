@@ -41,6 +41,7 @@ from caffe_compat.weights import load_weights
 from converters.arguments import add_root
 from prototxt.caffe_pb2 import BNParameter
 from prototxt.errors import CaffeError
+from prototxt.files import check_folder
 from prototxt.net_file import find_net
 from prototxt.weights_h5 import H5Weights, read_weights, write_weights_h5
 
@@ -289,6 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if Path(args.output).exists() and not args.force:
             raise CaffeError(f"{args.output}: exists already; expected a new name, or --force to replace it")
+        check_folder(args.output)
         if args.gpu:
             set_mode_gpu()
         set_random_seed(args.seed)

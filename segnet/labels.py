@@ -34,9 +34,7 @@ def colors_of(names: Sequence[str]) -> np.ndarray:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Let a command be told of the classes: ``--classes``, ``--names``, ``--ignore``."""
-    parser.add_argument(
-        "--classes", type=int, metavar="N", help=f"number of classes (default: {len(camvid.CLASSES)}, as in CamVid)"
-    )
+    parser.add_argument("--classes", type=int, metavar="N", help="number of classes (default: that of the net, or 11)")
     parser.add_argument("--names", metavar="A,B,…", help="names of the classes, in place of their number")
     parser.add_argument(
         "--ignore", type=int, action="append", metavar="LABEL",
@@ -44,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def told_classes(args: argparse.Namespace) -> tuple[list[str], frozenset[int]]:
+def told_classes(args: argparse.Namespace, default: int | None = None) -> tuple[list[str], frozenset[int]]:
     """The names of the classes and the void labels that the arguments say.
 
     Classes without names are called by their numbers, unless they are as many as CamVid's.
@@ -52,6 +50,6 @@ def told_classes(args: argparse.Namespace) -> tuple[list[str], frozenset[int]]:
     if args.names:
         names = [name.strip() for name in args.names.split(",")]
     else:
-        count = args.classes or len(camvid.CLASSES)
+        count = args.classes or default or len(camvid.CLASSES)
         names = list(camvid.CLASSES) if count == len(camvid.CLASSES) else [str(label) for label in range(count)]
     return names, frozenset([len(names)] if args.ignore is None else args.ignore)

@@ -152,7 +152,8 @@ def test_shuffled_data_can_be_read_in_order(values, tmp_path):
 
 
 def test_data_without_a_number_of_entries_needs_iterations():
-    made = 'layer { name: "data" type: "DummyData" top: "data" dummy_data_param { shape { dim: 2 dim: 3 dim: 4 dim: 4 } } }'
+    shape = "shape { dim: 2 dim: 3 dim: 4 dim: 4 }"
+    made = f'layer {{ name: "data" type: "DummyData" top: "data" dummy_data_param {{ {shape} }} }}'
     dummy = net(made + FIRST, caffe.TRAIN)
     with pytest.raises(caffe.NetError, match=r"comes from .*\(DummyData\).*--iterations"):
         bn_statistics(dummy)
@@ -175,7 +176,7 @@ def test_nets_without_a_learning_bn():
 
 def test_shared_parameters_cannot_take_the_statistics_of_each():
     shared = FIRST.replace("bn_param", 'param { name: "g" } param { name: "s" } bn_param')
-    with pytest.raises(caffe.NetError, match="'bn1'.*shares its parameters.*\n.*'bn2'"):
+    with pytest.raises(caffe.NetError, match=r"'bn1'.*shares its parameters.*\n.*'bn2'"):
         bn_statistics(net(inputs(data=(2, 3, 4, 4)) + shared + shared.replace("bn1", "bn2"), caffe.TRAIN), iterations=1)
 
 
