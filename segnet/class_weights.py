@@ -28,7 +28,7 @@ from caffe_compat.data.lists import read_pairs
 from caffe_compat.paths import Paths
 from converters.arguments import add_root
 from prototxt.errors import CaffeError, FormatError, MissingFileError
-from segnet.labels import add_arguments, strange_labels, told_classes
+from segnet.labels import add_classes, add_void, strange_labels, told_classes, told_void
 
 log = logging.getLogger(__name__)
 
@@ -122,11 +122,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Weights of the classes by median frequency balancing, as lines for loss_param.",
     )
     parser.add_argument("list", help="an image and its label image on each line, as for DenseImageData")
-    add_arguments(parser)
+    add_classes(parser)
+    add_void(parser)
     add_root(parser)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    names, void = told_classes(args)
+    names = told_classes(args)
+    void = told_void(args, names)
     try:
         found = class_weights(args.list, len(names), void, roots=args.root)
     except CaffeError as error:

@@ -32,7 +32,7 @@ from prototxt.errors import CaffeError
 from prototxt.files import check_folder, replacing
 from prototxt.net_file import find_net
 from segnet.boundary import boundary_f1, mean_boundary_f1
-from segnet.labels import add_arguments, told_classes
+from segnet.labels import add_classes, add_void, told_classes, told_void
 from segnet.measures import CONVENTIONS, Confusion, Measures
 from segnet.overlay import draw_labels
 from segnet.segmenting import Segmented, Segmenter
@@ -196,8 +196,8 @@ def _open_net(network: str, weights: str | None, roots: Sequence[tuple[str, str]
     if report.only_in_net:
         unused = ", ".join(report.only_in_file) or "nothing"
         raise CaffeError(
-            f"{weights}: no weights for {', '.join(report.only_in_net)} of {network}, which would stay as its fillers made "
-            f"them; expected some for every layer. Left over in the file: {unused}; mend the names in the prototxt"
+            f"{weights}: no weights for {', '.join(report.only_in_net)} of {network}, which would keep its fillers' "
+            f"values; expected some for every layer. Left over in the file: {unused}; mend the names in the prototxt"
         )
     return net
 
@@ -220,7 +220,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--convention", choices=CONVENTIONS, default="tutorial", help=(
         "a class that does not occur counts as 0 in the means (tutorial, the default) or is left out (usual)"
     ))  # fmt: skip
-    add_arguments(parser)
+    add_classes(parser, "the net's, or 11 where it ends in an ArgMax")
+    add_void(parser)
     parser.add_argument("--samples", type=int, metavar="N", help=(
         "samples that a Bayesian net draws for each image (default: as many as it takes items at a time)"
     ))  # fmt: skip
@@ -240,14 +241,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             set_mode_gpu()
         set_random_seed(args.seed)
         segmenter = Segmenter(_open_net(args.net, args.weights, args.root), args.samples)
-        names, void = told_classes(args, segmenter.classes)
+        names = told_classes(args, segmenter.classes)
         if args.csv:
             check_folder(args.csv)
         found = evaluate(
             segmenter,
             args.list,
             len(names),
-            void,
+            told_void(args, names),
             boundaries=args.bf,
             size=args.input_size,
             roots=args.root,

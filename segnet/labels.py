@@ -32,24 +32,28 @@ def colors_of(names: Sequence[str]) -> np.ndarray:
     return np.array(camvid.PALETTE, np.uint8) if tuple(names) == camvid.CLASSES else distinct_colors(len(names))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Let a command be told of the classes: ``--classes``, ``--names``, ``--ignore``."""
-    parser.add_argument("--classes", type=int, metavar="N", help="number of classes (default: that of the net, or 11)")
+def add_classes(parser: argparse.ArgumentParser, default: str = f"{len(camvid.CLASSES)}, as in CamVid") -> None:
+    """Let a command be told of the classes: ``--classes`` or ``--names``."""
+    parser.add_argument("--classes", type=int, metavar="N", help=f"number of classes (default: {default})")
     parser.add_argument("--names", metavar="A,B,…", help="names of the classes, in place of their number")
+
+
+def add_void(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told of labels that do not count: ``--ignore``."""
     parser.add_argument(
         "--ignore", type=int, action="append", metavar="LABEL",
         help="a label that does not count, may be repeated (default: the one after the last class)",
     )  # fmt: skip
 
 
-def told_classes(args: argparse.Namespace, default: int | None = None) -> tuple[list[str], frozenset[int]]:
-    """The names of the classes and the void labels that the arguments say.
-
-    Classes without names are called by their numbers, unless they are as many as CamVid's.
-    """
+def told_classes(args: argparse.Namespace, default: int | None = None) -> list[str]:
+    """The names of the classes that the arguments say; their numbers, unless they are as many as CamVid's."""
     if args.names:
-        names = [name.strip() for name in args.names.split(",")]
-    else:
-        count = args.classes or default or len(camvid.CLASSES)
-        names = list(camvid.CLASSES) if count == len(camvid.CLASSES) else [str(label) for label in range(count)]
-    return names, frozenset([len(names)] if args.ignore is None else args.ignore)
+        return [name.strip() for name in args.names.split(",")]
+    count = args.classes or default or len(camvid.CLASSES)
+    return list(camvid.CLASSES) if count == len(camvid.CLASSES) else [str(label) for label in range(count)]
+
+
+def told_void(args: argparse.Namespace, names: Sequence[str]) -> frozenset[int]:
+    """The labels that do not count."""
+    return frozenset([len(names)] if args.ignore is None else args.ignore)

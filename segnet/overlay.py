@@ -16,7 +16,7 @@ from PIL import Image
 from caffe_compat.data.images import read_image, read_label
 from converters.drawing import in_palette, overlay, save_picture
 from prototxt.errors import CaffeError
-from segnet.labels import add_arguments, colors_of, told_classes
+from segnet.labels import add_classes, colors_of, told_classes
 
 
 def draw_labels(
@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("labels", help="its labels: a grey image whose values are the classes, or a palette image")
     parser.add_argument("picture", help="the picture to write")
     parser.add_argument("--bare", action="store_true", help="the colours alone, as a palette image")
-    add_arguments(parser)
+    add_classes(parser)
     args = parser.parse_args(arguments)
-    names, _ = told_classes(args)
+    names = told_classes(args)
     try:
         image = None if args.bare else read_image(args.image)
         draw_labels(read_classes(args.labels), names, args.picture, image)
