@@ -159,12 +159,20 @@ class Pictures:
     Args:
         folder: created where it is not there.
         names: of the classes.
+
+    Raises:
+        CaffeError: the folder cannot be created.
     """
 
     def __init__(self, folder: str | os.PathLike[str], names: Sequence[str]) -> None:
         self.folder, self.names = Path(folder), names
         self._written: dict[Path, Path] = {}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CaffeError(
+                f"{folder}: the folder cannot be created ({error.strerror}); expected another one"
+            ) from error
 
     def __call__(self, found: Segmented) -> None:
         """Write those of one image. Raises CaffeError when another image has written under the same name."""

@@ -168,6 +168,7 @@ def test_labels_outside_the_classes_name_their_file(folder, capsys):
         (["net.prototxt", "list.txt"], "no weights file; expected NET.prototxt WEIGHTS LIST, or NET.pt LIST"),
         (["net.prototxt", "net.caffemodel", "nothing.txt"], "'nothing.txt' does not exist"),
         (["net.prototxt", "net.caffemodel", "list.txt", "--csv", "no/x.csv"], "there is no folder"),
+        (["net.prototxt", "net.caffemodel", "list.txt", "--save", "a.png"], "a.png: the folder cannot be created"),
         (["other.prototxt", "net.caffemodel", "list.txt"], "no weights for mine of other.prototxt"),
         (
             ["net.prototxt", "net.caffemodel", "twice.txt", "--save", "p"],
