@@ -4,6 +4,7 @@ from caffe_compat.device import set_device, set_mode_cpu, set_mode_gpu, set_rand
 from caffe_compat.errors import LayerError, NetError, SolverError
 from caffe_compat.layer_base import BlobSpec, TorchLayer
 from caffe_compat.net import Net
+from caffe_compat.python_layer import Layer
 from caffe_compat.registry import known_types as layer_type_list
 from caffe_compat.registry import layer
 from caffe_compat.training.solver import (
@@ -26,6 +27,7 @@ __all__ = [
     "AdaGradSolver",
     "AdamSolver",
     "BlobSpec",
+    "Layer",
     "LayerError",
     "NesterovSolver",
     "Net",

@@ -126,12 +126,13 @@ def _layer(case: Case) -> tuple[TorchLayer, list[torch.Tensor]]:
     bottoms = " ".join(f'bottom: "{name}"' for name in names)
     tops = " ".join(f'top: "top{i}"' for i in range(case.tops))
     net = Net(parse_net(text + f'layer {{ name: "layer" {bottoms} {tops} {case.layer} }}', "benchmark"), TRAIN)
+    module = net.layers[-1]  # a dialect may put an Input layer before it
     values = [torch.randn(shape) for shape in case.shapes]
-    if net.layers[0].type == "Upsample":
+    if module.type == "Upsample":
         values[1] = F.max_pool2d(torch.randn(1, 64, 180, 240), 2, 2, return_indices=True)[1].float()
-    if net.layers[0].is_loss:
+    if module.is_loss:
         values[1] = torch.randint(0, 21, case.shapes[1]).float()
-    return net.layers[0], values
+    return module, values
 
 
 def _runner(run: Plain, values: list[torch.Tensor], backward: bool, wanted: int) -> Callable[[], None]:

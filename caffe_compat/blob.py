@@ -181,6 +181,11 @@ class Blob:
         """The gradient, as the layers see it."""
         return self._diff.tensor(self._anchor.tensor)
 
+    def bind_data(self, tensor: torch.Tensor) -> None:
+        """Be a view on a tensor that belongs to somebody else."""
+        self.take_shape(tuple(tensor.shape))
+        self._data.bind(tensor)
+
     def put_data(self, tensor: torch.Tensor) -> None:
         """Take over computed values."""
         if tuple(tensor.shape) != tuple(self._shape):

@@ -51,7 +51,7 @@ def build_graph(
     for message, line in zip(split.layer, lines, strict=True):
         builder.add_layer(message, line)
     if builder.problems:
-        raise NetError(builder.problems, registry.OWN_TYPES if builder.strange_types else "")
+        raise NetError(builder.problems, registry.OWN_TYPES if builder.strange_types else "") from builder.cause
     graph = Graph(
         source=file.message,
         message=split,
@@ -80,6 +80,8 @@ class _Builder:
         """Names that some layer makes, also where their shape is unknown for an error that was already told."""
         self.shared: dict[str, tuple[int, int]] = {}
         self.problems: list[str] = []
+        self.cause: BaseException | None = None
+        """What the user's own code raised, if it did."""
         self.strange_types = False
 
     def place(self, message: LayerParameter, line: int | None) -> str:
@@ -129,10 +131,11 @@ class _Builder:
             self.unread.discard(bottom)
         if not problems and all(bottom in self.shapes for bottom in bottoms):
             try:
-                self._add_node(cls(message, self.context), where, bottoms, tops)
+                self._add_node(cls(message, self.context._replace(where=where)), where, bottoms, tops)
                 return
             except LayerError as error:
                 problems += error.problems
+                self.cause = self.cause or error.__cause__
         self.problems += [f"{where}: {problem}" for problem in problems]
         for top in tops:  # what follows is judged as far as it does not hang on this layer
             self.shapes.pop(top, None)

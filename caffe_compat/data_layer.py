@@ -8,8 +8,8 @@ import torch
 from google.protobuf.message import Message
 
 from caffe_compat.data.list_source import ListSource
-from caffe_compat.data.seg_transform import crop_of
 from caffe_compat.data.source import Source
+from caffe_compat.data.transform import crop_of
 from caffe_compat.errors import LayerError
 from caffe_compat.layer_base import TorchLayer
 from caffe_compat.paths import ROOT_MAP
@@ -36,7 +36,7 @@ class DataLayer(TorchLayer):
             raise LayerError("`batch_size` is 0 or missing; expected at least 1")
         self.reading_phase = self.message.phase if self.message.HasField("phase") else self.context.phase
         # torch.manual_seed before a net is built decides everything that its data layers draw
-        self.seed = int(torch.randint(2**63 - 1, ()))
+        self.seed = int(torch.randint(2**63 - 1, (), device="cpu"))
         self.source: Source | None = None
         self.missing: MissingFileError | None = None
 

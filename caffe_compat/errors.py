@@ -22,16 +22,20 @@ class SolverError(CaffeError):
 
 
 class LabelError(LayerError):
-    """Labels outside the classes. ``found`` maps an item of the batch to its ``{value: pixels}``."""
+    """Labels outside the classes. ``found`` maps an item of the batch to its ``{value: pixels}``.
 
-    def __init__(self, found: dict[int, dict[int, int]], classes: int) -> None:
+    ``ignored_by`` is the parameter of the layer that could name a label to leave out, empty where there is none.
+    """
+
+    def __init__(self, found: dict[int, dict[int, int]], classes: int, ignored_by: str = "loss_param") -> None:
         self.found, self.classes = found, classes
         total: dict[int, int] = {}
         for values in found.values():
             for value, count in values.items():
                 total[value] = total.get(value, 0) + count
         told = ", ".join(f"{value} ({count} times)" for value, count in sorted(total.items()))
+        leave_out = f"Name the value to leave out with `{ignored_by} {{ ignore_label: {min(total)} }}`, or mend"
         super().__init__(
-            f"labels outside the classes: {told}; expected 0 to {classes - 1}. Name the value to leave out with "
-            f"`loss_param {{ ignore_label: {next(iter(sorted(total)))} }}`, or mend the label images"
+            f"labels outside the classes: {told}; expected 0 to {classes - 1}. {leave_out if ignored_by else 'Mend'} "
+            "the labels"
         )

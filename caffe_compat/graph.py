@@ -104,6 +104,7 @@ class Graph:
         """The shapes of all blobs for other input shapes. Raises NetError with every layer that does not fit."""
         shapes: dict[str, Shape] = {name: tuple(inputs.get(name, self.blobs[name])) for name in self.inputs}
         problems: list[str] = []
+        cause: NetError | None = None
         old = [node.bottom_shapes for node in self.nodes]
         for node in self.nodes:
             if node.layer.is_source:
@@ -114,10 +115,11 @@ class Graph:
                     shapes.update(zip(node.tops, node.fit([shapes[bottom] for bottom in node.bottoms]), strict=True))
             except NetError as error:
                 problems += error.problems
+                cause = cause or error
                 for top in node.tops:
                     shapes.pop(top, None)
         if problems:
-            raise NetError(problems)
+            raise NetError(problems) from cause
         tell_remarks([node for node, before in zip(self.nodes, old, strict=True) if node.bottom_shapes != before])
         return shapes
 

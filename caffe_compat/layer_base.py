@@ -6,7 +6,9 @@ single tensor exists. ``Net`` then gives it its parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
@@ -43,6 +45,13 @@ class Context(NamedTuple):
     input_shapes: dict[str, Shape] = {}  # noqa: RUF012 (never written to)
     image_size: tuple[int, int] | None = None
     fallback_size: tuple[int, int] | None = None
+    where: str = ""
+    """The layer's place for messages, where it cannot be added later."""
+
+    @property
+    def scalar(self) -> Shape:
+        """The shape of a single value: DeconvNet's blobs always have four axes."""
+        return (1, 1, 1, 1) if self.dialect == "deconvnet" else ()
 
     def sized(self, name: str, written: Shape | None) -> Shape | None:
         """The shape of an input: the one given for it, else the written one with the image size given for all."""
@@ -51,6 +60,24 @@ class Context(NamedTuple):
         if self.image_size and written is not None and len(written) == 4 and tuple(written[2:]) != (1, 1):
             return (*written[:2], *self.image_size)
         return written
+
+
+_recomputing = ContextVar("_recomputing", default=False)
+
+
+@contextmanager
+def recomputing() -> Iterator[None]:
+    """While a forward pass is repeated for the backward pass: what it leaves behind was left there already."""
+    token = _recomputing.set(True)
+    try:
+        yield
+    finally:
+        _recomputing.reset(token)
+
+
+def leaves_traces() -> bool:
+    """Whether a forward pass may change what the next one begins with: statistics, carried states."""
+    return not _recomputing.get()
 
 
 class TorchLayer(nn.Module):
@@ -161,6 +188,10 @@ class TorchLayer(nn.Module):
     def remarks(self) -> list[str]:
         """What the user should know of the shapes that were found, though they are no error."""
         return []
+
+    def label_rule(self) -> tuple[int, int | None] | None:
+        """For a loss on labels, its second bottom: how many classes there are, and which value is left out, if any."""
+        return None
 
     def pinned_plane(self) -> tuple[int, int] | None:
         """The largest plane (H, W) that the indices may point into, where the message fixes it."""

@@ -157,24 +157,29 @@ class Net(PycaffeFace, BatchFace, nn.Module):
         unknown = [name for name in values if name not in feeds]
         if unknown:
             raise NetError(f"{unknown[0]!r} is no input of the net; expected some of {', '.join(feeds)}")
+        for node in self.graph.nodes:
+            if node.layer.is_source and node.layer.type != "Input" and not any(top in values for top in node.tops):
+                values.update(zip(node.tops, self.run_source(node), strict=True))
         self._fit({name: tuple(value.shape) for name, value in values.items()})
         dead_after = self._last_use()
         if not torch.is_grad_enabled():  # in-place layers must not write into what the caller gave
             mutable = {node.bottoms[0] for node in self.graph.nodes if node.layer.in_place}
             values = {name: value.clone() if name in mutable else value for name, value in values.items()}
         for i, node in enumerate(self.graph.nodes):
-            if node.layer.is_source and any(top in values for top in node.tops):
+            if node.layer.is_source:
                 continue
             missing = [bottom for bottom in node.bottoms if bottom not in values]
             if missing:
                 raise NetError(f"{node.where}: needs {missing[0]!r}, which was not given; expected {', '.join(feeds)}")
             outs = self._call(node, *(values[bottom] for bottom in node.bottoms))
-            if node.layer.is_source:
-                outs = tuple(out.to(self._anchor.tensor) for out in outs)  # the net's device and type
             values.update(zip(node.tops, outs, strict=True))
             for name in dead_after[i]:
                 values.pop(name, None)
         return {name: values[name] for name in self.graph.outputs if name in values}
+
+    def run_source(self, node: Node) -> tuple[torch.Tensor, ...]:
+        """What a data layer puts out next, on the net's device and of its type. Raises as the layer."""
+        return tuple(out.to(self._anchor.tensor) for out in self._call(node))
 
     def _last_use(self) -> list[list[str]]:
         """For each node the blobs that nobody needs after it."""

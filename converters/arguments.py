@@ -19,17 +19,21 @@ def image_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def add_root(parser: argparse.ArgumentParser) -> None:
-    """``--root OLD=NEW``, which may be repeated."""
-    parser.add_argument(
-        "--root", type=_root, action="append", default=[], metavar="OLD=NEW",
-        help="look for files under NEW that the prototxt or a list names under OLD (may be repeated)",
-    )  # fmt: skip
-
-
-def _root(text: str) -> tuple[str, str]:
+def root(text: str) -> tuple[str, str]:
     """``OLD=NEW`` as a pair."""
     try:
         return parse_root(text)
     except CaffeError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``NAME=N,C,H,W`` as a name and a shape."""
+    name, equals, dims = text.rpartition("=")
+    try:
+        shape = tuple(int(dim) for dim in dims.split(","))
+    except ValueError:
+        shape = ()
+    if not (name and equals and shape) or min(shape) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a blob and its shape, e.g. data=1,3,360,480")
+    return name, shape

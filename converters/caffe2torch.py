@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from caffe_compat import TEST, TRAIN, Net
 from caffe_compat.weights import LoadReport, load_weights
-from converters.arguments import add_root, image_size
+from converters.arguments import image_size, input_shape, root
 from converters.check import check_image
 from converters.pt_file import save_pt
 from converters.summary import summary
@@ -51,7 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--phase", choices=("train", "test"), default="test", help="the phase to build (default: test)")
     parser.add_argument("--dialect", choices=DIALECTS, help="whose Caffe to follow (default: what the file gives away)")
     parser.add_argument("--input-size", type=image_size, metavar="HxW", help="height and width of the input")
-    add_root(parser)
+    parser.add_argument(
+        "--input-shape", type=input_shape, action="append", default=[], metavar="NAME=N,C,H,W",
+        help="shape of one input, or of one top of a data layer (may be repeated)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--root", type=root, action="append", default=[], metavar="OLD=NEW",
+        help="look for files under NEW that the prototxt names under OLD (may be repeated)",
+    )  # fmt: skip
     parser.add_argument("--check", metavar="IMAGE", help="run one image; writes its labels as a picture")
     return parser
 
@@ -64,6 +71,7 @@ def convert(
     phase: int = TEST,
     dialect: str | None = None,
     input_size: tuple[int, int] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     roots: Sequence[tuple[str, str]] = (),
     force: bool = False,
 ) -> tuple[Net, Path, LoadReport | None]:
@@ -75,7 +83,8 @@ def convert(
         weights: the weights file; without it the fillers' values are written, marked as untrained.
         phase: TRAIN or TEST.
         dialect: as for Net.
-        input_size: (height, width) of the image input.
+        input_size: (height, width) of every image input.
+        input_shapes: as for Net.
         roots: as for Net.
         force: replace an existing file.
 
@@ -92,7 +101,7 @@ def convert(
     if not target.parent.is_dir():
         raise CaffeError(f"{target}: the folder {target.parent} does not exist; expected an existing one")
     file = read_net(path, dialect)
-    net = Net(file, phase, dialect=dialect, roots=roots, image_size=input_size)
+    net = Net(file, phase, dialect=dialect, roots=roots, image_size=input_size, input_shapes=input_shapes)
     report = load_weights(net.graph, weights) if weights else None
     if report is not None and not report.matched:
         file_has, net_has = (", ".join([*names[:4], "…"]) for names in (report.only_in_file, report.only_in_net))
@@ -116,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             phase=TRAIN if args.phase == "train" else TEST,
             dialect=args.dialect,
             input_size=args.input_size,
+            input_shapes=dict(args.input_shape),
             roots=args.root,
             force=args.force,
         )

@@ -32,13 +32,13 @@ import torch
 from torch.utils.hooks import RemovableHandle
 from tqdm import tqdm
 
-from caffe_compat import TRAIN, Net, NetError, set_mode_gpu, set_random_seed
+from caffe_compat import TRAIN, Net, NetError, set_random_seed
 from caffe_compat.data_layer import DataLayer
 from caffe_compat.graph import Node
-from caffe_compat.layer_types.bn import BN, EPSILON, batch_statistics
+from caffe_compat.layer_types.bn import BN
 from caffe_compat.net import NetSource
+from caffe_compat.tools.arguments import add_dialect, add_gpu, add_root, count, use_device
 from caffe_compat.weights import load_weights
-from converters.arguments import add_root
 from prototxt.caffe_pb2 import BNParameter
 from prototxt.errors import CaffeError
 from prototxt.files import check_folder
@@ -46,6 +46,8 @@ from prototxt.net_file import find_net
 from prototxt.weights_h5 import H5Weights, read_weights, write_weights_h5
 
 PathName = str | os.PathLike[str]
+
+_EPSILON = 1e-9  # as in training
 
 
 class BNStatistics(NamedTuple):
@@ -101,8 +103,8 @@ def bn_statistics(
         _load(net, needed, weights)
     readers = [net.layers[i] for i in needed if isinstance(net.layers[i], DataLayer)]
     with _prepared(net, readers, in_order):
-        count, last = (iterations, 0) if iterations is not None else _plan(net, readers, corrected)
-        noted = _run(net, needed, targets, count, last)
+        batches, last = (iterations, 0) if iterations is not None else _plan(net, readers, corrected)
+        noted = _run(net, needed, targets, batches, last)
     return {net.layers[i].name: _merged(net.graph.nodes[i], *_summed(noted[i], corrected)) for i in targets}
 
 
@@ -218,24 +220,24 @@ def _plan(net: Net, readers: Sequence[DataLayer], corrected: bool) -> tuple[int,
     return -(-entries // batch), entries % batch
 
 
-def _run(net: Net, needed: Sequence[int], targets: Sequence[int], count: int, last: int) -> dict[int, list[_Batch]]:
+def _run(net: Net, needed: Sequence[int], targets: Sequence[int], batches: int, last: int) -> dict[int, list[_Batch]]:
     """Run the batches. Gives what each target saw of them."""
     noted: dict[int, list[_Batch]] = {i: [] for i in targets}
 
     def listen(i: int) -> RemovableHandle:
         def note(_: BN, bottoms: tuple[torch.Tensor]) -> None:
             (x,) = bottoms
-            mean, variance = (values.double().cpu() for values in batch_statistics(x))
+            variance, mean = (values.double().cpu() for values in torch.var_mean(x, (0, 2, 3), correction=0))
             noted[i].append(_Batch(mean, variance, x.numel() // x.shape[1]))
 
         return net.layers[i].register_forward_pre_hook(note)
 
     handles = [listen(i) for i in targets]
     try:
-        for iteration in tqdm(range(count), desc="batches", disable=None):
+        for iteration in tqdm(range(batches), desc="batches", disable=None):
             for i in needed:
                 net._forward(i, i)
-                if last and iteration == count - 1 and isinstance(net.layers[i], DataLayer):
+                if last and iteration == batches - 1 and isinstance(net.layers[i], DataLayer):
                     for top in net.graph.nodes[i].tops:  # beyond these items the data begins anew
                         net.blobs[top].put_data(net.blobs[top].data_tensor()[:last])
     finally:
@@ -259,7 +261,7 @@ def _summed(batches: Sequence[_Batch], corrected: bool) -> tuple[torch.Tensor, t
 def _merged(node: Node, mean: torch.Tensor, variance: torch.Tensor) -> BNStatistics:
     """The statistics of a layer, and its parameters with them merged in."""
     scale, shift = (blob.data_tensor().double().cpu().flatten() for blob in node.layer.blobs)
-    factor = scale / (variance + EPSILON).sqrt()
+    factor = scale / (variance + _EPSILON).sqrt()
     found = (mean, variance, factor, shift - mean * factor)
     return BNStatistics(*(values.float().numpy() for values in found))
 
@@ -278,21 +280,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="every entry once, and the variance of all values (default: as the tutorial's compute_bn_statistics.py)",
     )  # fmt: skip
     parser.add_argument(
-        "--iterations", type=int, metavar="N", help="batches to run (default: as many as the data asks)"
+        "--iterations", type=count, metavar="N", help="batches to run (default: as many as the data asks)"
     )
     parser.add_argument("--in-order", action="store_true", help="do not shuffle, even if the prototxt does")
     parser.add_argument("--seed", type=int, default=0, help="of the shuffling (default: 0)")
-    parser.add_argument("--gpu", action="store_true", help="run on the GPU")
+    add_gpu(parser)
     parser.add_argument("--force", action="store_true", help="replace an existing output")
     add_root(parser)
+    add_dialect(parser)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         if Path(args.output).exists() and not args.force:
             raise CaffeError(f"{args.output}: exists already; expected a new name, or --force to replace it")
         check_folder(args.output)
-        if args.gpu:
-            set_mode_gpu()
+        use_device(args.gpu)
         set_random_seed(args.seed)
         found = bn_statistics(
             find_net(args.prototxt),
@@ -301,6 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             iterations=args.iterations,
             in_order=args.in_order,
             roots=args.root,
+            dialect=args.dialect,
         )
         write_merged(found, args.weights, args.output)
     except CaffeError as error:

@@ -26,7 +26,7 @@ from caffe_compat.data.images import read_label
 from caffe_compat.data.list_source import count_missing
 from caffe_compat.data.lists import read_pairs
 from caffe_compat.paths import Paths
-from converters.arguments import add_root
+from caffe_compat.tools.arguments import add_root
 from prototxt.errors import CaffeError, FormatError, MissingFileError
 from segnet.labels import add_classes, add_void, strange_labels, told_classes, told_void
 

@@ -22,10 +22,10 @@ import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
-from caffe_compat import TEST, Net, set_mode_gpu, set_random_seed
+from caffe_compat import TEST, Net, set_random_seed
 from caffe_compat.data.images import read_image
+from caffe_compat.tools.arguments import add_gpu, add_root, count, image_size, use_device
 from caffe_compat.weights import load_weights
-from converters.arguments import add_root, image_size
 from converters.drawing import save_picture
 from converters.pt_file import load_pt
 from prototxt.errors import CaffeError
@@ -230,12 +230,12 @@ def _parser() -> argparse.ArgumentParser:
     ))  # fmt: skip
     add_classes(parser, "the net's, or 11 where it ends in an ArgMax")
     add_void(parser)
-    parser.add_argument("--samples", type=int, metavar="N", help=(
+    parser.add_argument("--samples", type=count, metavar="N", help=(
         "samples that a Bayesian net draws for each image (default: as many as it takes items at a time)"
     ))  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of these samples (default: 0)")
     parser.add_argument("--input-size", type=image_size, metavar="HxW", help="size to run at (default: the net's)")
-    parser.add_argument("--gpu", action="store_true", help="run on the GPU")
+    add_gpu(parser)
     add_root(parser)
     return parser
 
@@ -245,8 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
-        if args.gpu:
-            set_mode_gpu()
+        use_device(args.gpu)
         set_random_seed(args.seed)
         segmenter = Segmenter(_open_net(args.net, args.weights, args.root), args.samples)
         names = told_classes(args, segmenter.classes)

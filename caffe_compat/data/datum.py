@@ -92,17 +92,26 @@ class DatumSource(Source):
 
     def read(self, index: int, rng: np.random.Generator) -> Sample:
         """A record by its number."""
-        key, value = self.database[index]
-        name = f"{self.folder}: record {key!r}"
-        try:
-            datum = Datum.FromString(value)
-        except DecodeError as error:
-            raise FormatError(f"{name}: not a Datum; expected what convert_imageset writes") from error
+        datum, name = self._datum(index)
         try:
             image = self.transform(datum_image(datum, self._color, name), rng)
         except LayerError as error:
             raise LayerError(error.at(name)) from None
         return Sample((image, np.float32(datum.label)) if self.labelled else (image,), (name,))
+
+    def labels(self, index: int, top: int) -> tuple[np.ndarray, Path | str]:
+        """The record's label; its image is not decoded."""
+        datum, name = self._datum(index)
+        return np.array(datum.label), name
+
+    def _datum(self, index: int) -> tuple[Datum, str]:
+        """A record, and how it is called in messages."""
+        key, value = self.database[index]
+        name = f"{self.folder}: record {key!r}"
+        try:
+            return Datum.FromString(value), name
+        except DecodeError as error:
+            raise FormatError(f"{name}: not a Datum; expected what convert_imageset writes") from error
 
     def as_tensors(self, sample: Sample) -> tuple[torch.Tensor, ...]:
         """The label as a class."""
@@ -133,3 +142,15 @@ def datum_image(datum: Datum, color: bool | None = None, name: str = "datum") ->
             f"{name}: holds {values.size} values for the shape {shape} (channels, height, width); expected as many"
         )
     return values.reshape(shape).transpose(1, 2, 0)
+
+
+def image_datum(image: np.ndarray, label: int = 0) -> Datum:
+    """The Datum of an image ``(H, W, C)`` or ``(H, W)``, as convert_imageset writes it: uint8 as bytes, else floats."""
+    values = np.atleast_3d(image).transpose(2, 0, 1)
+    channels, height, width = values.shape
+    datum = Datum(channels=channels, height=height, width=width, label=label, encoded=False)
+    if values.dtype == np.uint8:
+        datum.data = values.tobytes()
+    else:
+        datum.float_data.extend(values.ravel())
+    return datum

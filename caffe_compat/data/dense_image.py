@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from caffe_compat.data import lists
+from caffe_compat.data.images import read_label
 from caffe_compat.data.list_source import ListSource
 from caffe_compat.data.pair import Files, PairReader, problems
 from caffe_compat.data.source import Sample
@@ -26,15 +28,10 @@ class DenseImageSource(ListSource):
 
     message = "dense_image_data_param"
     both = (("new_height", "new_width"), ("crop_height", "crop_width"))
+    without_effect = ("mean_file",)
 
     def problems(self) -> list[str]:
         """Settings that Caffe refuses, or that would tear image and label apart."""
-        if self.param.mean_file:
-            log.warning(
-                "dense_image_data_param.mean_file %r has no effect, as in Caffe; the mean is subtracted with "
-                "transform_param { mean_file: ... }",
-                self.param.mean_file,
-            )
         return super().problems() + problems(self.param, self.transform_param, self.dialect)
 
     @cached_property
@@ -61,6 +58,11 @@ class DenseImageSource(ListSource):
         if pair.doubt:
             self.tell_doubt(files.label, pair.doubt)
         return Sample((pair.data, pair.label), files)
+
+    def labels(self, index: int, top: int) -> tuple[np.ndarray, Path | str]:
+        """The label image as it lies there; a resize or a crop brings in no other value."""
+        file = self.find(self.entries[index])[1]
+        return read_label(file)[0], file
 
     def as_tensors(self, sample: Sample) -> tuple[torch.Tensor, ...]:
         """The label without its axis of one, as classes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from caffe_compat.errors import LayerError
 
 log = logging.getLogger(__name__)
 
-#: Forks from before 2015's ImageData, which takes a name up to the last space.
-BY_WORDS = frozenset({"segnet", "deconvnet"})
+#: Forks whose ImageData is that of early 2015: no name with a space, no default for ``batch_size``.
+OLD_FORKS = frozenset({"segnet", "deconvnet"})
 
 
 class ImageSource(ListSource):
@@ -27,12 +28,13 @@ class ImageSource(ListSource):
     """
 
     message = "image_data_param"
+    without_effect = ("scale", "mean_file", "crop_size", "mirror")
     one_shape = "new_height and new_width, or crop_size, or batch_size: 1"
 
     @cached_property
     def entries(self) -> list[tuple[str, int]]:
         """Name and class of each image."""
-        entries = lists.read_labelled(self.list_file, self.dialect in BY_WORDS)
+        entries = lists.read_labelled(self.list_file, by_words=self.dialect in OLD_FORKS)
         log.info("%s: %d images", self.list_file, len(entries))
         return entries
 
@@ -60,6 +62,11 @@ class ImageSource(ListSource):
         except LayerError as error:
             raise LayerError(error.at(str(files[0]))) from None
         return Sample((data, np.array(entry[1], np.float32)), files)
+
+    def labels(self, index: int, top: int) -> tuple[np.ndarray, Path | str]:
+        """The class that stands in the list."""
+        name, label = self.entries[index]
+        return np.array(label), name
 
     def as_tensors(self, sample: Sample) -> tuple[torch.Tensor, ...]:
         """The label as a class."""

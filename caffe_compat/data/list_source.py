@@ -44,6 +44,8 @@ class ListSource(Source):
     """The field of the layer that ``param`` stands in."""
     both: ClassVar[tuple[tuple[str, str], ...]] = (("new_height", "new_width"),)
     """Fields of which one alone means nothing."""
+    without_effect: ClassVar[tuple[str, ...]] = ()
+    """Fields that Caffe does not read here; ``transform_param`` has those of the same names."""
     one_shape = "new_height and new_width, or crop_height and crop_width, or batch_size: 1"
 
     def __init__(
@@ -63,6 +65,14 @@ class ListSource(Source):
         found = self.problems()
         if found:
             raise LayerError(found)
+        for name in self.without_effect:
+            if getattr(param, name) != param.DESCRIPTOR.fields_by_name[name].default_value:
+                log.warning(
+                    "%s.%s has no effect, as in Caffe; expected it in transform_param { %s: ... }",
+                    self.message,
+                    name,
+                    name,
+                )
         self.paths = paths or Paths()
         self._told = False
         shuffle, skip = getattr(param, "shuffle", False), getattr(param, "rand_skip", 0)  # WindowData has neither

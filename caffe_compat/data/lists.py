@@ -133,5 +133,18 @@ def _raise(path: str | os.PathLike[str], problems: list[str], found: list, expec
         raise FormatError(f"{path}: the list is empty; expected lines with {expected}")
 
 
+def read_images(path: str | os.PathLike[str]) -> list[str]:
+    """The images of a list of any kind: each line without its last word, where it has more than one.
+
+    Raises:
+        FormatError: the list is empty.
+    """
+    lines = [os.fsdecode(line).strip() for line in _contents(path).splitlines()]
+    found = [line.rsplit(None, 1)[0] for line in lines if line]
+    if not found:
+        raise FormatError(f"{path}: the list is empty; expected lines that begin with an image")
+    return found
+
+
 def _contents(path: str | os.PathLike[str]) -> bytes:
     return Path(path).read_bytes().removeprefix(_BOM)

@@ -34,6 +34,7 @@ class ImageSegSource(ListSource):
     """
 
     message = "image_data_param"
+    without_effect = ("scale", "mean_file", "crop_size", "mirror")
     layer_type: ClassVar[str] = "ImageSegData"
     one_shape = "new_height and new_width, or crop_size, or batch_size: 1"
 

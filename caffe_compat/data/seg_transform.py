@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffe_compat.data import resize
-from caffe_compat.data.transform import Transform, crop_place
+from caffe_compat.data.transform import Transform, crop_of, crop_place
 from prototxt.caffe_pb2 import TRAIN, TransformationParameter
 
 
@@ -55,15 +55,6 @@ class SegTransform:
         if mirrored:
             data, label = data[:, :, ::-1], label[:, :, ::-1]
         return np.ascontiguousarray(data), np.ascontiguousarray(label)
-
-
-def crop_of(param: TransformationParameter) -> tuple[int, int] | None:
-    """The size (h, w) of the crop, square or not."""
-    if param.crop_size:
-        return param.crop_size, param.crop_size
-    if param.crop_height and param.crop_width:
-        return param.crop_height, param.crop_width
-    return None
 
 
 def problems(param: TransformationParameter, layer_type: str) -> list[str]:

@@ -53,7 +53,7 @@ class Source(Dataset, ABC):
     Args:
         batch_size: samples in a batch.
         shuffle: a new order in every epoch.
-        rand_skip: so many entries at most are passed over at the start; one less than that, as in Caffe.
+        rand_skip: fewer entries than this are passed over at the start.
         seed: of everything that is drawn. None or a negative one: another one in every run.
         workers: threads that read ahead; 0 for none. The batches are the same.
         ahead: batches to read ahead (default: one for each worker).
@@ -132,6 +132,14 @@ class Source(Dataset, ABC):
     def as_tensors(self, sample: Sample) -> tuple[torch.Tensor, ...]:
         """A sample as torch's users want it."""
         return tuple(torch.from_numpy(np.asarray(blob)) for blob in sample.blobs)
+
+    def labels(self, index: int, top: int) -> tuple[np.ndarray, Path | str]:
+        """The values that an entry puts into a top of labels, and what they are read from.
+
+        A source whose labels lie apart from its images need not read the images for it.
+        """
+        sample = self._read(index, 0)
+        return sample.blobs[top], sample.files[-1]
 
     # ---- what a user calls
 

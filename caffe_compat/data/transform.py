@@ -101,6 +101,15 @@ def check(param: TransformationParameter) -> list[str]:
     return problems
 
 
+def crop_of(param: TransformationParameter) -> tuple[int, int] | None:
+    """The size (h, w) of the crop, square or not."""
+    if param.crop_size:
+        return param.crop_size, param.crop_size
+    if param.crop_height and param.crop_width:
+        return param.crop_height, param.crop_width
+    return None
+
+
 def crop_place(size: tuple[int, int], crop: tuple[int, int], rng: np.random.Generator | None) -> tuple[slice, slice]:
     """Rows and columns of a crop ``(h, w)`` out of ``(H, W)``: anywhere with a generator, else the middle."""
     rooms = [whole - part for whole, part in zip(size, crop, strict=True)]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-from collections.abc import Iterable
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -19,101 +16,10 @@ from caffe_compat.data.images import read_image
 from caffe_compat.data.list_source import ListSource
 from caffe_compat.data.source import SAMPLE, Sample
 from caffe_compat.data.transform import load_mean
+from caffe_compat.data.window_file import Windows, read_windows
 from caffe_compat.errors import LayerError
-from prototxt.errors import FormatError
 
 log = logging.getLogger(__name__)
-
-_COLUMNS = 6  # class overlap x1 y1 x2 y2
-
-
-class Windows(NamedTuple):
-    """What a window file holds; one row for each window."""
-
-    images: list[str]
-    image: np.ndarray
-    """(n,): which image."""
-    label: np.ndarray
-    """(n,)"""
-    overlap: np.ndarray
-    """(n,)"""
-    box: np.ndarray
-    """(n, 4): x1 y1 x2 y2, both ends included."""
-
-
-def read_windows(path: str | os.PathLike[str]) -> Windows:
-    """A window file: for each image ``# index name channels height width count`` and ``count`` times
-    ``class overlap x1 y1 x2 y2``, words one after the other.
-
-    Raises:
-        FormatError: something else stands there.
-    """
-    with open(path, "rb") as file:
-        return _Reader(path, file).windows()
-
-
-class _Reader:
-    """Takes words from lines, and knows where they stood."""
-
-    def __init__(self, path: str | os.PathLike[str], lines: Iterable[bytes]) -> None:
-        self.path = path
-        self.lines = enumerate(lines, 1)
-        self.words: list[bytes] = []
-        self.numbers: list[int] = []
-        self.taken = 0
-
-    def windows(self) -> Windows:
-        images: list[str] = []
-        tables = []
-        while first := self.take(1, ends=True):
-            if first[0] != b"#":
-                raise self.error(0, first[0], f"'# {len(images)}', the beginning of an image")
-            index, name, *_, count = self.take(6)
-            for place, word in ((0, index), (5, count)):
-                if not word.isdigit():
-                    raise self.error(place, word, "a number")
-            if int(index) != len(images):
-                raise self.error(0, index, f"{len(images)}, as images are numbered from 0 on")
-            images.append(os.fsdecode(name))
-            tables.append(self.table(int(count)))
-        if not images:
-            raise FormatError(f"{self.path}: the window file is empty; expected '# 0' and the windows of an image")
-        image = np.repeat(np.arange(len(images), dtype=np.int32), [len(table) for table in tables])
-        table = np.concatenate(tables)
-        return Windows(images, image, table[:, 0].astype(np.int32), table[:, 1], table[:, 2:].astype(np.int32))
-
-    def table(self, count: int) -> np.ndarray:
-        words = self.take(_COLUMNS * count)
-        with suppress(ValueError):
-            table = np.array(words).astype(np.float32).reshape(count, _COLUMNS)
-            if np.isfinite(table).all():
-                return table
-        wrong = next(place for place, word in enumerate(words) if not _is_number(word))
-        raise self.error(wrong, words[wrong], "a number of 'class overlap x1 y1 x2 y2'")
-
-    def take(self, count: int, ends: bool = False) -> list[bytes]:
-        """The next words. The list may end here, or that is an error."""
-        del self.words[: self.taken], self.numbers[: self.taken]
-        self.taken = count
-        for number, line in self.lines if len(self.words) < count else ():
-            new = line.split()
-            self.words += new
-            self.numbers += [number] * len(new)
-            if len(self.words) >= count:
-                break
-        if len(self.words) < count and not (ends and not self.words):
-            raise FormatError(f"{self.path}: ends within an image; expected {count - len(self.words)} words more")
-        return self.words[:count]
-
-    def error(self, place: int, word: bytes, expected: str) -> FormatError:
-        return FormatError(f"{self.path}:{self.numbers[place]}: found {os.fsdecode(word)!r}; expected {expected}")
-
-
-def _is_number(word: bytes) -> bool:
-    try:
-        return math.isfinite(float(word))
-    except ValueError:
-        return False
 
 
 class WindowSource(ListSource):
@@ -127,6 +33,7 @@ class WindowSource(ListSource):
 
     message = "window_data_param"
     both = ()
+    without_effect = ("mean_file", "crop_size", "mirror")
 
     def problems(self) -> list[str]:
         """Settings that Caffe refuses, and a crop_mode that it does not know."""
@@ -199,8 +106,8 @@ class WindowSource(ListSource):
             images, image, label, overlap, _ = self.windows
             first = wrong[0]
             raise LayerError(
-                f"{self.list_file}: a window of {images[image[first]]} overlaps an object by {overlap[first]:g} and has "
-                f"the class {label[first]}; expected 1 or more, as 0 is the background"
+                f"{self.list_file}: a window of {images[image[first]]} overlaps an object by {overlap[first]:g} and "
+                f"has the class {label[first]}; expected 1 or more, as 0 is the background"
             )
         wanted = {"objects": self._object_count(), "background": self.batch_size - self._object_count()}
         for kind, number in wanted.items():
@@ -250,6 +157,7 @@ class WindowSource(ListSource):
         """The window resized into ``(3, crop_size, crop_size)``; what lies outside the image is zero."""
         crop, context = self.transform_param.crop_size, self.param.context_pad
         rows, columns = _Span(box[1], box[3]), _Span(box[0], box[2])
+        empty = min(rows.length, columns.length) < 1
         if context or self.param.crop_mode == "square":
             halves = [np.float32(span.length) / 2 for span in (rows, columns)]
             if self.param.crop_mode == "square":
@@ -257,8 +165,8 @@ class WindowSource(ListSource):
             factor = np.float32(crop) / np.float32(crop - 2 * context)
             rows, columns = (span.widened(half * factor) for span, half in zip((rows, columns), halves, strict=True))
         placed = [span.placed(side, crop) for span, side in zip((rows, columns), image.shape[:2], strict=True)]
-        if any(span.length < 1 for span in (rows, columns)) or None in placed:
-            raise LayerError(f"{file}: the window {box} lies outside the image; expected x1 y1 x2 y2 inside it")
+        if empty or None in placed:
+            raise LayerError(f"{file}: nothing of the image lies in the window {box}; expected x1 y1 x2 y2 inside it")
         return self._drawn(image, *placed, mirrored)
 
     def _drawn(self, image: np.ndarray, rows: _Place, columns: _Place, mirrored: bool) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Accuracy, over all places and per class. The forks differ in ties, shapes and absent classes."""
+"""Accuracy, over all places and per class. The forks differ in ties, shapes and absent classes.
+
+DeconvNet's further ones are here too: EltwiseAccuracy, RedAccuracy, BinaryAccuracy.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import torch
 
 from caffe_compat.errors import LayerError
 from caffe_compat.layer_base import TorchLayer
+from caffe_compat.layer_types.softmax import group_sizes
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, canonical_axis
+from prototxt.caffe_pb2 import BinaryAccuracyParameter, EltwiseAccuracyParameter, RedAccuracyParameter
 
 
 @layer("Accuracy")
@@ -47,7 +52,8 @@ class Accuracy(TorchLayer):
             raise LayerError(f"scores {tuple(scores)} and labels {tuple(labels)}; expected {places} labels")
         if not 1 <= self.top_k <= classes:
             raise LayerError(f"`top_k: {self.top_k}`; expected 1 to {classes}, the number of classes")
-        return [(), self.per_class_shape(classes)][: self.top_count]
+        self.scalar = self.context.scalar
+        return [self.scalar, self.per_class_shape(classes)][: self.top_count]
 
     def ahead(self, scores: torch.Tensor, labels: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         """How many classes rank before the label: scores (outer, K, inner), labels and own scores (outer, 1, inner)."""
@@ -64,7 +70,7 @@ class Accuracy(TorchLayer):
         known = counted & (labels >= 0) & (labels < shape[self.axis])
         safe = labels.masked_fill(~known, 0)
         right = known & (self.ahead(scores, safe, scores.gather(1, safe)) < self.top_k)
-        accuracy = self.share(right.sum(), counted.sum()).to(scores.dtype)
+        accuracy = self.share(right.sum(), counted.sum()).to(scores.dtype).view(self.scalar)
         if self.top_count == 1:
             return accuracy
         classes = shape[self.axis]
@@ -100,3 +106,85 @@ class AccuracyBVLC(Accuracy):
     def share(self, right: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
         """Right by counted; 0 when nothing is counted."""
         return right / counted.clamp_min(1)
+
+
+@layer("EltwiseAccuracy")
+class EltwiseAccuracy(Accuracy):
+    """DeconvNet's accuracy over all pixels.
+
+    bottoms: scores (N, K, H, W), labels (N, 1, H, W); top: accuracy (1, 1, 1, 1)
+    """
+
+    tops = (1, 1)
+
+    def setup(self) -> None:
+        """Read the parameters."""
+        self.read(self.message.eltwise_accuracy_param)
+
+    def read(self, param: EltwiseAccuracyParameter | RedAccuracyParameter) -> None:
+        """Take the parameters that both of DeconvNet's accuracies have."""
+        self.top_k, self.written_axis = param.top_k, 1
+        self.ignored = param.ignore_label if param.HasField("ignore_label") else None
+
+
+@layer("RedAccuracy")
+class RedAccuracy(EltwiseAccuracy):
+    """The accuracy of classes with several channels each (see RedSoftmaxWithLoss): of their summed probabilities.
+
+    bottoms: scores (N, C, H, W), labels (N, 1, H, W); top: accuracy (1, 1, 1, 1)
+    """
+
+    def setup(self) -> None:
+        """Read the parameters."""
+        param = self.message.red_accuracy_param
+        self.read(param)
+        self.class_num = param.class_num if param.HasField("class_num") else None
+
+    def top_shapes(self, *bottoms: Shape) -> list[Shape]:
+        """A single value."""
+        scores, labels = bottoms
+        self.sizes = group_sizes(scores, self.class_num)
+        return super().top_shapes((scores[0], len(self.sizes), *scores[2:]), labels)
+
+    def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
+        """Count."""
+        groups = bottoms[0].detach().softmax(1).split(self.sizes, 1)
+        return super().forward(torch.stack([group.sum(1) for group in groups], 1), bottoms[1])
+
+
+@layer("BinaryAccuracy")
+class BinaryAccuracy(TorchLayer):
+    """How well the signs of the scores agree with labels 0 and 1: accuracy, precision, recall or the F-measure.
+
+    bottoms: scores, labels of the same shape; top: (1, 1, 1, 1). Other labels are not counted; 0 by 0 is NaN (Caffe).
+    """
+
+    bottoms = (2, 2)
+
+    def setup(self) -> None:
+        """Read the measure."""
+        mode = self.message.binary_accuracy_param.accuracy_mode
+        self.mode = BinaryAccuracyParameter.AccuracyMode.Name(mode)
+
+    def top_shapes(self, *bottoms: Shape) -> list[Shape]:
+        """A single value."""
+        scores, labels = bottoms
+        if tuple(scores) != tuple(labels):
+            raise LayerError(f"scores {tuple(scores)} and labels {tuple(labels)}; expected the same shape")
+        self.scalar = self.context.scalar
+        return [self.scalar]
+
+    def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
+        """Count."""
+        found, labels = bottoms[0].detach() > 0, bottoms[1].detach().to(torch.int64)
+        true, false = labels == 1, labels == 0
+        hits, misses = (found & true).sum(), (~found & true).sum()
+        alarms, passed = (found & false).sum(), (~found & false).sum()
+        precision, recall = hits / (hits + alarms), hits / (hits + misses)
+        value = {
+            "Accuracy": (hits + passed) / (hits + passed + misses + alarms),
+            "Precision": precision,
+            "Recall": recall,
+            "F_measure": 2 * precision * recall / (precision + recall),
+        }[self.mode]
+        return value.to(bottoms[0].dtype).view(self.scalar)

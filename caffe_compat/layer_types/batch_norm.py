@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import BlobSpec, TorchLayer
+from caffe_compat.layer_base import BlobSpec, TorchLayer, leaves_traces
 from caffe_compat.layer_types.bn import Normalise
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape
@@ -65,19 +65,19 @@ class BatchNorm(TorchLayer):
         factor = torch.where(weight == 0, torch.zeros_like(weight), 1 / weight)
         mean, variance = (self.mean.detach() * factor).view(along), (self.variance.detach() * factor).view(along)
         deviation = (variance + self.epsilon).sqrt()
-        return x.sub_(mean).div_(deviation) if self.may_overwrite() else (x - mean) / deviation
+        return (x.sub_(mean) if self.may_overwrite() else x - mean).div_(deviation)
 
     def by_batch(self, x: torch.Tensor) -> torch.Tensor:
         """With the batch's statistics, which are then stored."""
-        channels = x.shape[1]
-        ones, zeros = x.new_ones(channels), x.new_zeros(channels)
-        y, mean, variance = Normalise.apply(x, ones, zeros, self.epsilon, self.may_overwrite())
-        self.store(mean, variance, x.numel() // channels)
+        y, mean, variance = Normalise.apply(x, None, None, self.epsilon, self.may_overwrite())
+        self.store(mean, variance, x.numel() // x.shape[1])
         return y
 
     @torch.no_grad()
     def store(self, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
         """Add statistics of ``count`` values per channel to the stored sums; the variance unbiased."""
+        if not leaves_traces():
+            return
         unbiased = variance * (count / (count - 1)) if count > 1 else variance
         for blob, value in ((self.mean, mean), (self.variance, unbiased), (self.weight, 1.0)):
             blob.mul_(self.fraction).add_(value)

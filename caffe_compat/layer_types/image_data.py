@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from caffe_compat.data.image_list import ImageSource
+from caffe_compat.data.image_list import OLD_FORKS, ImageSource
 from caffe_compat.data.seg_image import (
     ImageSegSource,
     WindowClsSource,
@@ -28,7 +28,7 @@ class ImageData(ListDataLayer):
 
     def read_param(self) -> ImageDataParameter:
         """The forks of 2016 have a default for ``batch_size``."""
-        param = ImageDataParameter(batch_size=0 if self.context.dialect in ("segnet", "deconvnet") else 1)
+        param = ImageDataParameter(batch_size=0 if self.context.dialect in OLD_FORKS else 1)
         param.MergeFrom(self.message.image_data_param)
         return param
 

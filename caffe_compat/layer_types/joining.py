@@ -1,4 +1,4 @@
-"""Layers that join blobs or take one apart: Concat, Slice, Eltwise."""
+"""Layers that join blobs or take one apart: Concat, Slice, Eltwise, SpatialProduct."""
 
 from __future__ import annotations
 
@@ -190,3 +190,25 @@ class Eltwise(TorchLayer):
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
         """Join."""
         return self.join(bottoms)
+
+
+@layer("SpatialProduct")
+class SpatialProduct(TorchLayer):
+    """Every channel times one plane (DeepLab).
+
+    bottoms: x (N, C, H, W), plane (N, 1, H, W); top: the first bottom's shape
+    """
+
+    bottoms = (2, 2)
+
+    def top_shapes(self, *bottoms: Shape) -> list[Shape]:
+        """The first bottom's own shape."""
+        x, plane = bottoms
+        if len(x) < 2 or tuple(plane) != (x[0], 1, *x[2:]):
+            raise LayerError(f"bottoms {tuple(x)} and {tuple(plane)}; expected (N, C, H, W) and (N, 1, H, W)")
+        return [x]
+
+    def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
+        """Multiply."""
+        x, plane = bottoms
+        return x * plane

@@ -56,3 +56,18 @@ class Dropout(Neuron):
         if not (self.training or self.samples_in_test):
             return x if self.may_overwrite() else x.view_as(x)
         return F.dropout(x, self.ratio, training=True, inplace=self.may_overwrite())
+
+
+@layer("DropoutChannel")
+class DropoutChannel(Dropout):
+    """Zero whole channels with probability ``dropout_ratio`` in TRAIN and divide the others by 1 - ratio (DeconvNet).
+
+    bottom: x (N, C, ...). One draw for each item and channel, as on Caffe's GPU; its CPU code draws for each value.
+    """
+
+    def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
+        """Drop channels, or pass all on."""
+        (x,) = bottoms
+        if not self.training:
+            return super().forward(x)
+        return torch.feature_dropout(x, self.ratio, True)

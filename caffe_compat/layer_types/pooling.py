@@ -116,7 +116,9 @@ class Pooling(TorchLayer):
         if not self.maximum:
             return self._mean(x)
         y, positions = self._maximum(x)
-        return (y, positions.to(y.dtype)) if self.top_count == 2 else y
+        if self.top_count == 1:
+            return y
+        return y, positions.to(torch.promote_types(y.dtype, torch.float32))  # half floats count to 256 or 2048
 
     def _overhang(self, x: torch.Tensor) -> tuple[int, int]:
         """Rows and columns that the last windows reach beyond the bottom and its padding on the far side."""

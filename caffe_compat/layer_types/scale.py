@@ -78,10 +78,8 @@ class Scale(_AlongAxes):
         """Multiply and add."""
         x = bottoms[0]
         scale = self.spread(bottoms[1] if len(bottoms) == 2 else self.scale, x)
-        if self.may_overwrite():
-            y = x.mul_(scale)
-            return y.add_(self.spread(self.bias, x)) if self.has_bias else y
-        return torch.addcmul(self.spread(self.bias, x), x, scale) if self.has_bias else x * scale
+        y = x.mul_(scale) if self.may_overwrite() else x * scale
+        return y.add_(self.spread(self.bias, x)) if self.has_bias else y
 
 
 @layer("Bias")

@@ -9,7 +9,7 @@ import torch
 from caffe_compat.errors import LabelError, LayerError
 from caffe_compat.layer_base import TorchLayer
 from caffe_compat.registry import layer
-from caffe_compat.shapes import Shape, canonical_axis
+from caffe_compat.shapes import Shape, canonical_axis, check_axes
 from prototxt.caffe_pb2 import LossParameter
 
 _LOWEST = math.log(torch.finfo(torch.float32).tiny)  # Caffe takes no logarithm of less than FLT_MIN
@@ -41,12 +41,12 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         counted: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         log_prob = scores.log_softmax(1)
-        losses = -log_prob.gather(1, labels).clamp_min(_LOWEST)
-        factor = None if weights is None else weights[labels]
-        if counted is not None:
-            factor = counted.to(scores.dtype) if factor is None else factor * counted
+        losses = log_prob.gather(1, labels).clamp_min_(_LOWEST).neg_()
+        factor = counted
+        if weights is not None:
+            factor = weights[labels] if counted is None else weights[labels] * counted
         if factor is not None:
-            losses = losses * factor
+            losses.mul_(factor)
         ctx.save_for_backward(log_prob, labels, *(() if factor is None else (factor,)))
         ctx.mark_non_differentiable(log_prob)
         return losses.sum(), log_prob
@@ -61,19 +61,44 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         return diff.mul_(factor[0] * gradient if factor else gradient), None, None, None
 
 
-def check_labels(labels: torch.Tensor, classes: int, ignored: int | None) -> None:
-    """Raise LabelError for labels outside 0 .. classes - 1 that are not the ignored one. labels (N, ...)."""
-    wrong = (labels < 0) | (labels >= classes)
-    if ignored is not None:
-        wrong &= labels != ignored
-    if not bool(wrong.any()):
+def check_labels(labels: torch.Tensor, classes: int, ignored_by: str = "loss_param") -> None:
+    """Raise LabelError for labels (N, ...) outside 0 .. classes - 1. Ignored ones have been replaced by 0.
+
+    ``ignored_by`` is the parameter of the layer that names the ignored label; empty where none does. A compiled net
+    does not look.
+    """
+    if torch.compiler.is_compiling() or not labels.numel():
         return
+    lowest, highest = torch.aminmax(labels)
+    if not bool((lowest < 0) | (highest >= classes)):
+        return
+    wrong = (labels < 0) | (labels >= classes)
     found: dict[int, dict[int, int]] = {}
     for item in range(labels.shape[0]):
         values, counts = labels[item][wrong[item]].unique(return_counts=True)
         if values.numel():
             found[item] = dict(zip(values.tolist(), counts.tolist(), strict=True))
-    raise LabelError(found, classes)
+    raise LabelError(found, classes, ignored_by)
+
+
+def normalizer(mode: int, items: int, places: int, counted: torch.Tensor | int) -> torch.Tensor | int:
+    """What ``normalization`` divides a loss by, at least 1: all places, those counted, the batch size, or nothing."""
+    chosen = {
+        LossParameter.FULL: places,
+        LossParameter.VALID: counted,
+        LossParameter.BATCH_SIZE: items,
+        LossParameter.NONE: 1,
+    }[mode]
+    return chosen.clamp_min(1) if isinstance(chosen, torch.Tensor) else max(1, chosen)
+
+
+def chosen_normalization(param: LossParameter, default: int) -> int:
+    """The mode that is written; the older ``normalize`` counts only where ``normalization`` is not given."""
+    if param.HasField("normalization"):
+        return param.normalization
+    if param.HasField("normalize"):
+        return LossParameter.VALID if param.normalize else LossParameter.BATCH_SIZE
+    return default
 
 
 @layer("SoftmaxWithLoss")
@@ -81,7 +106,7 @@ class SoftmaxWithLoss(TorchLayer):
     """The cross-entropy of a softmax, with an ignored label and weights per class.
 
     bottoms: scores (N, K, H, W), labels (N, 1, H, W) or as many values in another shape
-    tops:    loss (), and the softmax when a second top is named
+    tops:    loss (), and the softmax when a second top is named; the labels get no gradient
 
     SegNet's fork: sum of w[label] (-log p[label]) over the counted pixels, divided by their *number* (not by the sum
     of the weights), or by N with ``normalize: false``. The weights count only with ``weight_by_label_freqs: true``.
@@ -104,7 +129,7 @@ class SoftmaxWithLoss(TorchLayer):
         """A scalar, and the softmax."""
         scores, labels = bottoms
         self.axis = canonical_axis(self.message.softmax_param.axis, len(scores))
-        classes = scores[self.axis]
+        self.classes = classes = scores[self.axis]
         places = math.prod(scores) // classes
         if math.prod(labels) != places or not labels or labels[0] != scores[0]:
             raise LayerError(
@@ -115,7 +140,12 @@ class SoftmaxWithLoss(TorchLayer):
             raise LayerError(
                 f"{len(self.class_weights)} times `class_weighting` for {classes} classes; expected one each"
             )
-        return [(), scores][: max(1, self.top_count)]
+        self.scalar = self.context.scalar
+        return [self.scalar, scores][: max(1, self.top_count)]
+
+    def label_rule(self) -> tuple[int, int | None] | None:
+        """The channels, and ``ignore_label``."""
+        return self.classes, self.ignored
 
     def divisor(self, items: int, places: int, counted: torch.Tensor | int) -> torch.Tensor | int:
         """What the sum is divided by: the counted pixels (NaN comes of none), or the batch size."""
@@ -126,17 +156,18 @@ class SoftmaxWithLoss(TorchLayer):
         shape = bottoms[0].shape
         items, inner = math.prod(shape[: self.axis]), math.prod(shape[self.axis + 1 :])
         scores = bottoms[0].reshape(items, shape[self.axis], inner)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # losses of half floats are not added up
         labels = bottoms[1].detach().to(torch.int64).reshape(items, 1, inner)
-        if not torch.compiler.is_compiling():
-            check_labels(labels, shape[self.axis], self.ignored)
         counted = None
         if self.ignored is not None:
             counted = labels != self.ignored
-            labels = labels.masked_fill(~counted, 0)
+            labels = torch.where(counted, labels, 0)
+        check_labels(labels, shape[self.axis])
         weights = scores.new_tensor(self.class_weights) if self.class_weights else None
         total, log_prob = _NegativeLogLikelihood.apply(scores, labels, weights, counted)
         places = labels.numel()
-        loss = total / self.divisor(items, places, places if counted is None else counted.sum())
+        number = places if counted is None else counted.count_nonzero()
+        loss = (total / self.divisor(items, places, number)).view(self.scalar)
         return (loss, log_prob.exp().view(shape)) if self.top_count == 2 else loss
 
 
@@ -152,18 +183,46 @@ class SoftmaxWithLossBVLC(SoftmaxWithLoss):
         param = self.message.loss_param
         self.ignored = param.ignore_label if param.HasField("ignore_label") else None
         self.class_weights = []
-        if param.HasField("normalization") or not param.HasField("normalize"):
-            named = param.HasField("normalization")
-            self.normalization = param.normalization if named else LossParameter.VALID
-        else:
-            self.normalization = LossParameter.VALID if param.normalize else LossParameter.BATCH_SIZE
+        self.normalization = chosen_normalization(param, LossParameter.VALID)
 
     def divisor(self, items: int, places: int, counted: torch.Tensor | int) -> torch.Tensor | int:
         """What ``normalization`` says."""
-        chosen = {
-            LossParameter.FULL: places,
-            LossParameter.VALID: counted,
-            LossParameter.BATCH_SIZE: items,
-            LossParameter.NONE: 1,
-        }[self.normalization]
-        return chosen.clamp_min(1) if isinstance(chosen, torch.Tensor) else max(1, chosen)
+        return normalizer(self.normalization, items, places, counted)
+
+
+def group_sizes(scores: Shape, classes: int | None) -> list[int]:
+    """How many channels each class has where they share them evenly, in order; one each where no number is given.
+
+    Raises LayerError.
+    """
+    check_axes(scores, 4, "scores")
+    channels = scores[1]
+    classes = channels if classes is None else classes
+    if not 1 <= classes <= channels:
+        raise LayerError(f"`class_num: {classes}` for {channels} channels; expected 1 to {channels}")
+    return [(k + 1) * channels // classes - k * channels // classes for k in range(classes)]
+
+
+@layer("RedSoftmaxWithLoss")
+class RedSoftmaxWithLoss(SoftmaxWithLoss):
+    """DeconvNet's loss for classes with several channels each: the probability of a class is the sum of theirs.
+
+    bottoms: scores (N, C, H, W), labels (N, 1, H, W) below ``class_num``
+    tops:    loss (1, 1, 1, 1), and the softmax over all channels when a second top is named
+    """
+
+    def top_shapes(self, *bottoms: Shape) -> list[Shape]:
+        """A single value, and the softmax."""
+        scores, labels = bottoms
+        param = self.message.red_softmax_loss_param
+        self.sizes = group_sizes(scores, param.class_num if param.HasField("class_num") else None)
+        loss = super().top_shapes((scores[0], len(self.sizes), *scores[2:]), labels)[0]
+        return [loss, scores][: max(1, self.top_count)]
+
+    def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Compare. The softmax of the classes' log-sum-exps is the sum of their channels' softmax."""
+        scores, labels = bottoms
+        classes = torch.stack([group.logsumexp(1) for group in scores.split(self.sizes, 1)], 1)
+        if self.top_count == 1:
+            return super().forward(classes, labels)
+        return super().forward(classes, labels)[0], scores.detach().softmax(1)

@@ -20,7 +20,7 @@ def put_at(x: torch.Tensor, mask: torch.Tensor, height: int, width: int) -> torc
     Raises:
         LayerError: a position lies outside the plane.
     """
-    positions = mask.detach().to(torch.int64).flatten(2)
+    positions = mask.detach().to(torch.int64)
     if not torch.compiler.is_compiling():
         lowest, highest = (int(v) for v in torch.aminmax(positions)) if positions.numel() else (0, 0)
         if lowest < 0 or highest >= height * width:
@@ -29,8 +29,13 @@ def put_at(x: torch.Tensor, mask: torch.Tensor, height: int, width: int) -> torc
                 f"output plane of {height}x{width}"
             )
     # scatter's gradient reaches every value that was sent to a place, also those that did not stay: as in Caffe
-    plane = x.new_zeros(*x.shape[:2], height * width)
-    return plane.scatter_(2, positions, x.flatten(2)).view(*x.shape[:2], height, width)
+    n, c = x.shape[:2]
+    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        values, places = (blob.permute(0, 2, 3, 1).flatten(1, 2) for blob in (x, positions))
+        plane = x.new_zeros(n, height * width, c).scatter_(1, places, values)
+        return plane.view(n, height, width, c).permute(0, 3, 1, 2)
+    plane = x.new_zeros(n, c, height * width)
+    return plane.scatter_(2, positions.flatten(2), x.flatten(2)).view(n, c, height, width)
 
 
 @layer("Upsample")

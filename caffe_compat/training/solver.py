@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from os import PathLike
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from caffe_compat.errors import SolverError
 from caffe_compat.paths import Paths
 from caffe_compat.training import nets, rates, snapshots
 from caffe_compat.training.learnable import clip, learnables, regularise, subtract
+from caffe_compat.training.passes import make_pass
 from caffe_compat.training.report import log, number, output_lines, values_of
 from caffe_compat.training.rules import find_rule, unknown_rule
 from caffe_compat.training.watch import check_gradients, check_loss
@@ -38,6 +40,8 @@ class Solver:
         roots: pairs ``(old, new)`` of path prefixes, for files that the prototxts name and that lie elsewhere.
         accumulate: with ``iter_size`` above 1, add up BN's gradients too. Caffe's BN overwrites them, so that only the
             last of the passes counts; that is the default here as well.
+        precision, channels_last, checkpointing: ways to save time and memory, which give up the blobs inside the net
+            (see ``passes.make_pass``). The defaults are Caffe's numbers.
 
     Raises:
         SolverError: with everything that is wrong with the solver; FormatError, MissingFileError, NetError: as Net.
@@ -53,6 +57,9 @@ class Solver:
         dialect: str | None = None,
         roots: Sequence[tuple[str, str]] = (),
         accumulate: bool = False,
+        precision: str = "fp32",
+        channels_last: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         self._path, written = _read(solver)
         self.param = param = upgrade_solver(written)
@@ -74,6 +81,7 @@ class Solver:
         if accumulate:
             for layer in self.net.layers:
                 layer.overwrites_param_diffs = False
+        self._pass = make_pass(precision, channels_last, checkpointing)
         self.iter = 0
         self.current_step = 0
         self._learnables = learnables(self.net)
@@ -95,6 +103,11 @@ class Solver:
     def lr(self) -> float:
         """The learning rate of the iteration to come."""
         return rates.learning_rate(self.param, self.iter, rates.next_step(self.param, self.iter, self.current_step))
+
+    @property
+    def loss(self) -> float:
+        """The mean of the last ``average_loss`` losses; NaN before the first."""
+        return sum(self._losses) / len(self._losses) if self._losses else math.nan
 
     def load(self, weights: str) -> None:
         """Take weights by layer name, from one file or from several with commas between. Raises as Net.copy_from."""
@@ -137,7 +150,7 @@ class Solver:
             return
         if param.display and self.iter % param.display == 0:
             self._losses.append(self.net._forward(0, len(self.net.layers) - 1))
-            log.info("Iteration %d, loss = %s", self.iter, number(self._smoothed()))
+            log.info("Iteration %d, loss = %s", self.iter, number(self.loss))
         if self.test_nets and self.iter % param.test_interval == 0:
             self.test_all()
         log.info("Optimization Done.")
@@ -165,12 +178,7 @@ class Solver:
         shown = param.display > 0 and self.iter % param.display == 0
         self.net.debug_info = shown and param.debug_info
         self.net.clear_param_diffs()
-        last = len(self.net.layers) - 1
-        loss = 0.0
-        for _ in range(param.iter_size):
-            loss += self.net._forward(0, last)
-            check_loss(self, loss)
-            self.net._backward(last, 0)
+        loss = sum(self._pass(self.net, partial(check_loss, self)) for _ in range(param.iter_size))
         self._losses.append(loss / param.iter_size)
         if shown:
             self._show()
@@ -256,13 +264,9 @@ class Solver:
 
     # ---- the log
 
-    def _smoothed(self) -> float:
-        """The mean of the last ``average_loss`` losses."""
-        return sum(self._losses) / len(self._losses)
-
     def _show(self) -> None:
         speed = "" if self.net.dialect in ("segnet", "deconvnet") else self._speed()
-        log.info("Iteration %d%s, loss = %s", self.iter, speed, number(self._smoothed()))
+        log.info("Iteration %d%s, loss = %s", self.iter, speed, number(self.loss))
         for line in output_lines("Train", values_of(self.net), self.net.blob_loss_weights):
             log.info("%s", line)
 

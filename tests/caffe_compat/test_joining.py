@@ -1,4 +1,4 @@
-"""Concat, Slice and Eltwise."""
+"""Concat, Slice, Eltwise and SpatialProduct."""
 
 import pickle
 
@@ -183,3 +183,15 @@ def test_eltwise_refuses(param, shapes, said):
 def test_a_sum_over_its_own_bottom():
     with pytest.raises(NetError, match="written over its own bottom 'a'"):
         joined("Eltwise", "", (2,), (2,), tops="a")
+
+
+def test_every_channel_times_one_plane():
+    text = inputs(x=(1, 2, 1, 2), plane=(1, 1, 1, 2))
+    text += 'layer { name: "l" type: "SpatialProduct" bottom: "x" bottom: "plane" top: "y" }'
+    built = net(f"force_backward: true {text}")
+    x = np.array([1.0, 2, 3, 4]).reshape(1, 2, 1, 2)
+    assert built.forward(x=x, plane=np.array([[[[2.0, 3]]]]))["y"].ravel().tolist() == [2, 6, 6, 12]
+    diffs = built.backward(y=np.ones((1, 2, 1, 2)))
+    assert diffs["x"].ravel().tolist() == [2, 3, 2, 3] and diffs["plane"].ravel().tolist() == [4, 6]
+    with pytest.raises(NetError, match=r"expected .* and \(N, 1, H, W\)"):
+        net(text.replace("dim: 1 dim: 1 dim: 1 dim: 2", "dim: 1 dim: 2 dim: 1 dim: 2"))

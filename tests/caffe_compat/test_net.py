@@ -239,6 +239,15 @@ layer { name: "r" type: "ReLU" bottom: "data" top: "y" relu_param { negative_slo
         built.forward_all()
 
 
+def test_input_layer_without_its_tensor():
+    text = """
+layer { name: "i" type: "Input" top: "x" top: "z" input_param { shape { dim: 1 } } }
+layer { name: "j" type: "Input" top: "w" input_param { shape { dim: 1 } } }
+layer { name: "e" type: "Eltwise" bottom: "x" bottom: "z" bottom: "w" top: "y" }"""
+    with pytest.raises(NetError, match=r"layer 'e'.*needs 'w', which was not given"):
+        net(text)(x=torch.ones(1), z=torch.ones(1))
+
+
 def test_missing_prototxt_is_a_runtime_error():
     with pytest.raises(RuntimeError, match=r"nowhere\.prototxt"):
         caffe.Net("nowhere.prototxt", caffe.TEST)

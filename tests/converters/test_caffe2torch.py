@@ -55,6 +55,14 @@ def test_existing_output_needs_force(folder, capsys):
     assert load_pt("tiny.pt").name == ""
 
 
+def test_shape_of_one_input(folder, capsys):
+    assert main(["tiny.prototxt", "--input-shape", "data=2,3,20,28"]) == 0
+    assert load_pt("tiny.pt").blobs["prob"].shape == (2, 2, 20, 28)
+    with pytest.raises(SystemExit):
+        main(["tiny.prototxt", "--input-shape", "2,3"])
+    assert "e.g. data=1,3,360,480" in capsys.readouterr().err
+
+
 def test_output_chooses_the_file(folder):
     convert("tiny.prototxt", "other.pt")
     assert (folder / "other.pt").exists() and not (folder / "tiny.pt").exists()

@@ -1,0 +1,1 @@
+"""Modules of Python layers that published prototxts name; searched after all other places."""

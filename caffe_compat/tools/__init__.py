@@ -1,0 +1,1 @@
+"""The commands of ``python -m caffe_compat``: a module for each, with ``add_arguments(parser)`` and ``run(args)``."""
