@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import colorsys
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from caffe_compat import Net
 from caffe_compat.data.images import read_image
 from caffe_compat.data.resize import bilinear
 from caffe_compat.errors import NetError
 from caffe_compat.graph import Node
-
-_OVERLAY = 0.6  # how much of a label's colour covers the image
-_LEGEND_WIDTH = 150  # pixels
-_LINE_HEIGHT = 16  # pixels
+from converters.drawing import overlay, save_picture
 
 
 def check_image(net: Net, image: str | PathLike[str], picture: str | PathLike[str]) -> str:
@@ -43,7 +38,7 @@ def check_image(net: Net, image: str | PathLike[str], picture: str | PathLike[st
     name, labels, classes = _labels(net)
     shares = np.bincount(labels.ravel(), minlength=classes) / labels.size
     height, width = labels.shape
-    _draw(bilinear(pixels, height, width), labels, shares).save(picture)
+    save_picture(overlay(pixels, labels), picture)
     seen = sorted(np.flatnonzero(shares), key=lambda label: -shares[label])
     text = ", ".join(f"{label}: {shares[label]:.1%}" for label in seen[:8]) + (", …" if len(seen) > 8 else "")
     return f"{Path(image).name} at {height}×{width}, labels by blob {name!r}: {text}\npicture: {picture}"
@@ -68,22 +63,31 @@ def _feed(net: Net, pixels: np.ndarray) -> int:
     return sources[-1] + 1 if sources else 0
 
 
-def _labels(net: Net) -> tuple[str, np.ndarray, int]:
-    """The blob that decides, its labels (H, W), and the number of classes."""
+def deciding_blob(net: Net) -> tuple[str, bool]:
+    """The last blob that says what each pixel is, and whether it holds labels (of an ArgMax), not scores of classes.
+
+    Raises:
+        NetError: there is none.
+    """
     for node in reversed(net.graph.nodes):
         name = _map_of(node)
-        if name is None:
-            continue
-        values = net.blobs[name].data
-        if node.layer.type == "ArgMax":
-            labels = values[0, 0].astype(np.int64)
-            return name, labels, int(labels.max()) + 1
-        scores = values.mean(axis=0)
-        labels = len(scores) - 1 - scores[::-1].argmax(axis=0)  # ties to the largest index, as Caffe's ArgMax
-        return name, labels, len(scores)
+        if name is not None:
+            return name, node.layer.type == "ArgMax"
     raise NetError(
         "no layer gives a map of labels; expected scores of shape (N, classes, H, W), as a segmentation net has"
     )
+
+
+def _labels(net: Net) -> tuple[str, np.ndarray, int]:
+    """The blob that decides, its labels (H, W), and the number of classes."""
+    name, holds_labels = deciding_blob(net)
+    values = net.blobs[name].data
+    if holds_labels:
+        labels = values[0, 0].astype(np.int64)
+        return name, labels, int(labels.max()) + 1
+    scores = values.mean(axis=0)
+    labels = len(scores) - 1 - scores[::-1].argmax(axis=0)  # ties to the largest index, as Caffe's ArgMax
+    return name, labels, len(scores)
 
 
 def _map_of(node: Node) -> str | None:
@@ -93,27 +97,3 @@ def _map_of(node: Node) -> str | None:
         if len(shape) == 4 and min(shape[2:]) > 1 and (shape[1] > 1 or node.layer.type == "ArgMax"):
             return name
     return None
-
-
-def _draw(image: np.ndarray, labels: np.ndarray, shares: np.ndarray) -> Image.Image:
-    """The image under its labels' colours, a legend at the right. image (H, W, 3) in BGR."""
-    colors = np.array([_color(label) for label in range(len(shares))], np.float32)
-    mixed = _OVERLAY * colors[labels] + (1 - _OVERLAY) * image[:, :, ::-1]
-    height, width = labels.shape
-    seen = sorted(np.flatnonzero(shares), key=lambda label: -shares[label])
-    canvas = Image.new("RGB", (width + _LEGEND_WIDTH, max(height, _LINE_HEIGHT * (len(seen) + 1))), "white")
-    canvas.paste(Image.fromarray(mixed.astype(np.uint8)))
-    draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default()
-    for line, label in enumerate(seen):
-        top = _LINE_HEIGHT * line + 8
-        draw.rectangle((width + 8, top, width + 20, top + 10), tuple(int(c) for c in colors[label]))
-        draw.text((width + 28, top), f"label {label}: {shares[label]:.1%}", "black", font)
-    return canvas
-
-
-def _color(label: int) -> tuple[float, float, float]:
-    """A colour for a label, far in hue from its neighbours'; RGB from 0 to 255."""
-    golden = 0.618034
-    red, green, blue = colorsys.hsv_to_rgb(label * golden % 1, 0.65 + 0.35 * (label % 2), 0.95 - 0.2 * (label % 3))
-    return 255 * red, 255 * green, 255 * blue

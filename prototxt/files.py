@@ -30,15 +30,21 @@ def map_file(path: str | os.PathLike[str]) -> memoryview:
         raise MissingFileError(f"{path}: {what}; {remedy}") from error
 
 
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raise MissingFileError if there is no folder for a file to be written in."""
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise MissingFileError(f"{path}: there is no folder {folder} to write to; create it first")
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path beside ``path`` to write to; it takes ``path``'s place when the block ends well, else it is removed.
 
     Raises MissingFileError if the folder does not exist.
     """
+    check_folder(path)
     target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise MissingFileError(f"{path}: there is no folder {target.parent} to write to; create it first")
     draft = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
     try:
         yield draft
