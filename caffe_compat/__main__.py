@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -88,14 +89,15 @@ class _AboveProgressBars(logging.Handler):
 
 @contextmanager
 def _logged() -> Iterator[None]:
-    """Send what the packages log to stderr, in glog's form."""
+    """Send what the packages log to stderr, in glog's form; of several processes only the first tells all."""
+    least = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
     handler = _AboveProgressBars()
     handler.setFormatter(CaffeFormatter())
     loggers = [logging.getLogger(package) for package in ("caffe_compat", "prototxt")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+        logger.setLevel(least)
     try:
         yield
     finally:

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from caffe_compat import TEST, TRAIN, Net
+from caffe_compat.tools.arguments import image_size, input_shape, root
 from caffe_compat.weights import LoadReport, load_weights
-from converters.arguments import image_size, input_shape, root
 from converters.check import check_image
 from converters.pt_file import save_pt
 from converters.summary import summary

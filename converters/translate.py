@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.arguments import image_size
+from caffe_compat.tools.arguments import image_size
 from converters.translation_rules import PYTHON_LAYER, RULES, Weighted, data_to_input
 from prototxt import text
 from prototxt.caffe_pb2 import LayerParameter, NetParameter

@@ -55,6 +55,18 @@ def image_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``NAME=N,C,H,W`` as a name and a shape."""
+    name, equals, dims = text.rpartition("=")
+    try:
+        shape = tuple(int(dim) for dim in dims.split(","))
+    except ValueError:
+        shape = ()
+    if not (name and equals and shape) or min(shape) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a blob and its shape, e.g. data=1,3,360,480")
+    return name, shape
+
+
 def root(text: str) -> tuple[str, str]:
     """``OLD=NEW`` as a pair."""
     try:

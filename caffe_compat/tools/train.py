@@ -136,7 +136,7 @@ def _signals(solver: Solver, on_interrupt: str, on_hangup: str) -> Iterator[None
 @contextmanager
 def _progress(solver: Solver) -> Iterator[None]:
     """On a terminal: how far it is, the loss, the rate, the time left."""
-    with tqdm(total=solver.param.max_iter, unit="iter", disable=None) as bar:
+    with tqdm(total=solver.param.max_iter, unit="iter", disable=None if solver.team.is_first else True) as bar:
 
         def show(trained: Solver) -> None:
             bar.set_postfix(loss=number(trained.loss), lr=number(trained.lr), refresh=False)
