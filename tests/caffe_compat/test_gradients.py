@@ -89,7 +89,7 @@ UNRECORDED = {
 #: Types that give no gradient, or another one than the function's, which tests of their own hold them to.
 NO_GRADIENT = {
     "Accuracy", "BinaryAccuracy", "EltwiseAccuracy", "RedAccuracy", "SegAccuracy",  # counts
-    "HDF5Output", "Silence",  # no tops
+    "HDF5Output", "MatWrite", "Silence",  # no tops
     "DenseCRF", "DomainTransformForwardOnly",  # Caffe passes none
     "AdaptiveBiasChannel", "BiasChannel",  # Caffe passes the top's on as it is
     "Python",  # the user's

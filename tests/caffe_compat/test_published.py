@@ -93,6 +93,15 @@ def fill_inputs(net):
         blob.data[...] = whole if name in labels else random.uniform(-100, 100, blob.shape)
 
 
+def fill_parameters(net):
+    """Numbers where the fillers leave zeros, as FCN's do, which took its weights from another net."""
+    random = np.random.default_rng(0)
+    for blobs in net.params.values():
+        for blob in blobs:
+            if not blob.data.any():
+                blob.data[...] = random.normal(scale=0.01, size=blob.shape)
+
+
 def run(path, phase, stages):
     """Forward, and backward where there is a loss."""
     net = caffe.Net(path, phase, stages=stages, input_shapes=shapes(path))
@@ -100,6 +109,7 @@ def run(path, phase, stages):
         net.blobs[name].reshape(1, *net.blobs[name].shape[1:])
     net.reshape()
     fill_inputs(net)
+    fill_parameters(net)
     first = next(i for i, layer in enumerate(net.layers) if not layer.is_source)
     last = len(net.layers) - 1
     with np.errstate(all="raise"):
