@@ -1,4 +1,4 @@
-"""SegNet as anyone would write it in plain PyTorch: the contender in benchmarks, and a layout to map weights to."""
+"""SegNet and SegNet-Basic as anyone would write them in plain PyTorch: the contenders in benchmarks."""
 
 from __future__ import annotations
 
@@ -37,6 +37,34 @@ class PlainSegNet(nn.Module):
         for stage, (size, indices) in zip(self.decoder, reversed(places), strict=True):
             x = stage(F.max_unpool2d(x, indices, 2, 2, output_size=size))
         return self.classify(x)
+
+
+class PlainSegNetBasic(nn.Module):
+    """SegNet-Basic without anything of Caffe: images (N, 3, H, W) to scores (N, classes, H, W)."""
+
+    def __init__(self, classes: int = 11, channels: int = 64, stages: int = 4) -> None:
+        super().__init__()
+        self.normalise = nn.LocalResponseNorm(5, 1e-4, 0.75)
+        self.encoder = nn.ModuleList(_wide(3 if i == 0 else channels, channels, nn.ReLU(True)) for i in range(stages))
+        self.decoder = nn.ModuleList(_wide(channels, channels) for _ in range(stages))
+        self.classify = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Down through the encoder, keeping where the maxima were, and up again by those places."""
+        x = self.normalise(x)
+        places = []
+        for stage in self.encoder:
+            x = stage(x)
+            size = x.shape[2:]
+            x, indices = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
+            places.append((size, indices))
+        for stage, (size, indices) in zip(self.decoder, reversed(places), strict=True):
+            x = stage(F.max_unpool2d(x, indices, 2, 2, output_size=size))
+        return self.classify(x)
+
+
+def _wide(before: int, after: int, *more: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 7, padding=3), nn.BatchNorm2d(after), *more)
 
 
 def _stage(channels: list[int]) -> nn.Sequential:

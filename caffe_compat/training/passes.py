@@ -70,7 +70,7 @@ class _Lean:
         total = sum(losses)
         for name, top in outputs.items():
             net.blobs[name].put_data(top.detach().float())
-        loss = float(total)
+        loss = float(total.detach()) if isinstance(total, torch.Tensor) else 0.0
         check(loss)
         for layer in overwritten:  # what an earlier pass of the same iteration left there
             for blob in layer.blobs:
@@ -83,9 +83,11 @@ class _Lean:
         """The outputs of the net, from its own data."""
         nodes = net.graph.nodes
         sources = [node for node in nodes if node.layer.is_source]
-        values: dict[str, torch.Tensor] = {name: net.blobs[name].data_tensor() for name in net.graph.inputs}
+        by_hand = [*net.graph.inputs, *(top for node in sources if node.layer.type == "Input" for top in node.tops)]
+        values = {name: net.blobs[name].data_tensor() for name in by_hand}
         for node in sources:
-            values.update(zip(node.tops, net.run_source(node), strict=True))
+            if node.layer.type != "Input":
+                values.update(zip(node.tops, net.run_source(node), strict=True))
         if self.channels_last:
             values = {name: _channels_last(value) for name, value in values.items()}
         net._fit({name: tuple(value.shape) for name, value in values.items()})
