@@ -82,6 +82,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def byte_count(text: str) -> int:
+    """``4GB``, ``500MB`` or a number of bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]?)i?B?", text.strip(), re.IGNORECASE)
+    if not match or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a size such as 4GB or 500MB")
+    return int(float(match[1]) * 1000 ** " KMG".index(match[2].upper() or " "))
+
+
 def names(text: str) -> list[str]:
     """Names with commas between."""
     return text.split(",")

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from caffe_compat.errors import SolverError
-from caffe_compat.tools.arguments import add_dialect, add_gpu, add_root, add_switch, names, use_device
+from caffe_compat.tools.arguments import add_dialect, add_gpu, add_root, add_switch, byte_count, names, use_device
 from caffe_compat.tools.log_tables import parse_log
 from caffe_compat.tools.plot import plot_tables
 from caffe_compat.training.labels import check_labels
@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_switch(parser, "channels_last", "lay images out with the channels innermost: faster")
     add_switch(parser, "checkpointing", "compute blobs anew for the backward pass: less memory, a third more time")
+    parser.add_argument(
+        "--fit_memory",
+        type=byte_count,
+        metavar="SIZE",
+        help="bytes it may take, e.g. 4GB: smaller, more batches",
+    )
     add_gpu(parser)
     add_root(parser)
     add_dialect(parser)
@@ -73,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
             precision=args.precision,
             channels_last=args.channels_last,
             checkpointing=args.checkpointing,
+            fit_memory=args.fit_memory,
         )
         _choose_device(args.gpu, solver.param)
         log.info("Starting Optimization")

@@ -51,15 +51,15 @@ def sources(param: SolverParameter) -> tuple[NetSource, list[NetSource], list[st
     return train, [NetSource(net, TEST, state) for net, state in zip(nets, states, strict=True)], problems
 
 
-def build(
+def open_file(
     source: NetSource,
     written: SolverParameter,
     path: str | PathLike[str] | None,
     *,
     dialect: str | None = None,
     roots: Roots = (),
-) -> Net:
-    """A net of a solver.
+) -> NetFile:
+    """A net of a solver, read.
 
     Args:
         source: which one.
@@ -69,13 +69,19 @@ def build(
         roots: as for Net.
 
     Raises:
-        As Net.
+        MissingFileError, FormatError.
     """
     file = _read(source.net, path, dialect, roots)
     if dialect is None and not file.evidence and (found := detect(written, file.message)):
         file = _read(source.net, path, found, roots)
+    return file
+
+
+def build(source: NetSource, file: NetFile, roots: Roots = ()) -> Net:
+    """A net of a solver in its state. Raises as Net."""
     phase = source.state.phase if source.state.HasField("phase") else source.phase
-    return Net(file, phase, level=source.state.level, stages=list(source.state.stage), dialect=dialect, roots=roots)
+    state = dict(level=source.state.level, stages=list(source.state.stage))
+    return Net(file, phase, dialect=file.dialect, roots=roots, **state)
 
 
 def _read(net: str | NetParameter, path: str | PathLike[str] | None, dialect: str | None, roots: Roots) -> NetFile:

@@ -13,11 +13,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from caffe_compat.build_graph import build_graph
 from caffe_compat.data_layer import DataLayer
 from caffe_compat.device import set_random_seed
 from caffe_compat.errors import SolverError
 from caffe_compat.paths import Paths
-from caffe_compat.training import nets, rates, snapshots
+from caffe_compat.training import memory, nets, rates, snapshots
 from caffe_compat.training.learnable import clip, learnables, regularise, subtract
 from caffe_compat.training.passes import make_pass
 from caffe_compat.training.report import log, number, output_lines, values_of
@@ -27,6 +28,7 @@ from caffe_compat.training.watch import check_gradients, check_loss
 from prototxt import text
 from prototxt.caffe_pb2 import SolverParameter
 from prototxt.errors import FormatError
+from prototxt.net_file import NetFile
 from prototxt.upgrade import upgrade_solver
 
 #: What a callback may ask for after an iteration.
@@ -44,6 +46,8 @@ class Solver:
             last of the passes counts; that is the default here as well.
         precision, channels_last, checkpointing: ways to save time and memory, which give up the blobs inside the net
             (see ``passes.make_pass``). The defaults are Caffe's numbers.
+        fit_memory: bytes that the training may take by estimate. Where the written batch takes more, a smaller one is
+            read and ``iter_size`` raised, so that as many items make a step.
 
     Raises:
         SolverError: with everything that is wrong with the solver; FormatError, MissingFileError, NetError: as Net.
@@ -62,6 +66,7 @@ class Solver:
         precision: str = "fp32",
         channels_last: bool = False,
         checkpointing: bool = False,
+        fit_memory: int | None = None,
     ) -> None:
         self._path, written = _read(solver)
         self.param = param = upgrade_solver(written)
@@ -76,9 +81,12 @@ class Solver:
             seed = self.team.same(int(torch.randint(2**31, ())) if seed is None else seed)
         if seed is not None:
             set_random_seed(seed)
-        self._paths = Paths(self._path, roots)
-        self.net = nets.build(train, written, self._path, dialect=dialect, roots=roots)
-        self.test_nets = [nets.build(test, written, self._path, dialect=dialect, roots=roots) for test in tests]
+        self._paths, self._roots = Paths(self._path, roots), roots
+        opened = [nets.open_file(one, written, self._path, dialect=dialect, roots=roots) for one in (train, *tests)]
+        if fit_memory is not None:
+            lean = precision != "fp32" or channels_last
+            self._fit_memory(opened[0], train, fit_memory, lean=lean, checkpointing=checkpointing)
+        self.net, *self.test_nets = (nets.build(*pair, roots) for pair in zip((train, *tests), opened, strict=True))
         for weights in param.weights:
             self.load(weights)
         for net in self.test_nets:
@@ -99,6 +107,20 @@ class Solver:
         self._after: list[Callable[[Solver], str | None]] = []
         self._shown_at: tuple[int, float] | None = None
         self.stopped_early = False
+
+    def _fit_memory(
+        self, file: NetFile, source: nets.NetSource, budget: int, *, lean: bool, checkpointing: bool
+    ) -> None:
+        graph = build_graph(file, source.phase, stages=list(source.state.stage), paths=Paths(file.path, self._roots))
+        need = memory.estimate(graph, self.rule.histories, lean=lean, checkpointing=checkpointing)
+        batch = memory.batch_size(graph.message)
+        size, iter_size = memory.smaller_batches(batch, self.param.iter_size, need, budget)
+        log.info(
+            "Memory: about %.0f MB for a batch of %d, %.0f MB may be taken: batch_size %d, iter_size %d",
+            *(need.total(batch) / 1e6, batch, budget / 1e6, size, iter_size),
+        )
+        memory.set_batch_size(file.message, size)
+        self.param.iter_size = iter_size
 
     def _join_team(self, seed: int | None) -> None:
         """Take over the first process's weights, and a part of the data."""
