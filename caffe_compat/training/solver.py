@@ -75,17 +75,17 @@ class Solver:
         train, tests, problems = nets.sources(param)
         self._refuse(problems + _problems(param))
         self.rule = find_rule(param.type)(param)
+        self._paths, self._roots = Paths(self._path, roots), roots
+        opened = [nets.open_file(one, written, self._path, dialect=dialect, roots=roots) for one in (train, *tests)]
+        if fit_memory is not None:
+            lean = precision != "fp32" or channels_last
+            self._fit_memory(opened[0], train, fit_memory, lean=lean, checkpointing=checkpointing)
         self.team = Team()
         seed = param.random_seed if param.random_seed >= 0 else None
         if self.team.size > 1:  # one order of the data for all
             seed = self.team.same(int(torch.randint(2**31, ())) if seed is None else seed)
         if seed is not None:
             set_random_seed(seed)
-        self._paths, self._roots = Paths(self._path, roots), roots
-        opened = [nets.open_file(one, written, self._path, dialect=dialect, roots=roots) for one in (train, *tests)]
-        if fit_memory is not None:
-            lean = precision != "fp32" or channels_last
-            self._fit_memory(opened[0], train, fit_memory, lean=lean, checkpointing=checkpointing)
         self.net, *self.test_nets = (nets.build(*pair, roots) for pair in zip((train, *tests), opened, strict=True))
         for weights in param.weights:
             self.load(weights)

@@ -7,7 +7,7 @@ import caffe_compat as caffe
 from caffe_compat.errors import SolverError
 from caffe_compat.training.memory import Need, estimate, smaller_batches
 from tests.caffe_compat.nets import net
-from tests.caffe_compat.training.nets import NET, SOLVER, lay_out
+from tests.caffe_compat.training.nets import lay_out
 
 
 def test_counted_by_hand():
