@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         with _signals(solver, args.sigint_effect, args.sighup_effect), _progress(solver):
             solver.solve(args.snapshot)
         draw()
+        solver.team.leave()
     return 0
 
 

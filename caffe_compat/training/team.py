@@ -53,6 +53,12 @@ class Team:
                 dist.all_reduce(tensor)
                 tensor.div_(self.size)
 
+    def leave(self) -> None:
+        """Wait until all are done, and end the connection."""
+        if self.size > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
     def _gathered(self, value: T) -> list[T]:
         found: list[T] = [value] * self.size
         dist.all_gather_object(found, value)
