@@ -11,7 +11,27 @@ from torch import nn
 from segnet.networks import VGG16_STAGES
 
 
-class PlainSegNet(nn.Module):
+class _Plain(nn.Module):
+    """An encoder and its mirror image: images (N, 3, H, W) to scores (N, classes, H, W)."""
+
+    encoder: nn.ModuleList
+    decoder: nn.ModuleList
+    classify: nn.Conv2d
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Down through the encoder, keeping where the maxima were, and up again by those places."""
+        places = []
+        for stage in self.encoder:
+            x = stage(x)
+            size = x.shape[2:]
+            x, indices = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
+            places.append((size, indices))
+        for stage, (size, indices) in zip(self.decoder, reversed(places), strict=True):
+            x = stage(F.max_unpool2d(x, indices, 2, 2, output_size=size))
+        return self.classify(x)
+
+
+class PlainSegNet(_Plain):
     """SegNet (paper, section 3) without anything of Caffe: images (N, 3, H, W) to scores (N, classes, H, W)."""
 
     def __init__(self, classes: int = 11) -> None:
@@ -26,20 +46,8 @@ class PlainSegNet(nn.Module):
             self.decoder.append(_stage([*stage, narrow] if i else [*stage]))
         self.classify = nn.Conv2d(VGG16_STAGES[0][0], classes, 3, padding=1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Down through the encoder, keeping where the maxima were, and up again by those places."""
-        places = []
-        for stage in self.encoder:
-            x = stage(x)
-            size = x.shape[2:]
-            x, indices = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
-            places.append((size, indices))
-        for stage, (size, indices) in zip(self.decoder, reversed(places), strict=True):
-            x = stage(F.max_unpool2d(x, indices, 2, 2, output_size=size))
-        return self.classify(x)
 
-
-class PlainSegNetBasic(nn.Module):
+class PlainSegNetBasic(_Plain):
     """SegNet-Basic without anything of Caffe: images (N, 3, H, W) to scores (N, classes, H, W)."""
 
     def __init__(self, classes: int = 11, channels: int = 64, stages: int = 4) -> None:
@@ -50,17 +58,8 @@ class PlainSegNetBasic(nn.Module):
         self.classify = nn.Conv2d(channels, classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Down through the encoder, keeping where the maxima were, and up again by those places."""
-        x = self.normalise(x)
-        places = []
-        for stage in self.encoder:
-            x = stage(x)
-            size = x.shape[2:]
-            x, indices = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
-            places.append((size, indices))
-        for stage, (size, indices) in zip(self.decoder, reversed(places), strict=True):
-            x = stage(F.max_unpool2d(x, indices, 2, 2, output_size=size))
-        return self.classify(x)
+        """The images normalised first."""
+        return super().forward(self.normalise(x))
 
 
 def _wide(before: int, after: int, *more: nn.Module) -> nn.Sequential:
