@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from caffe_compat.tools.log_tables import LEAD, Table, Tables
 from prototxt.errors import CaffeError
 from prototxt.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot_tables(tables: Tables, path: str | os.PathLike[str]) -> None:
@@ -15,14 +20,7 @@ def plot_tables(tables: Tables, path: str | os.PathLike[str]) -> None:
     Raises:
         CaffeError: matplotlib is not installed, or does not know the format.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise CaffeError(
-            f"{path}: curves are drawn by matplotlib, which is not installed. Install it with "
-            '`pip install "caffe-segnet[plot]"` (or `pip install matplotlib`)'
-        ) from None
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = _figure(path, (11, 7))
     losses, others = figure.subplots(2, 1, sharex=True)
     curves = [
         (which, table, column) for which, table in tables._asdict().items() for column in table.columns[len(LEAD) :]
@@ -39,6 +37,42 @@ def plot_tables(tables: Tables, path: str | os.PathLike[str]) -> None:
         if axes.lines:
             axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
     others.set_xlabel("iteration")
+    _save(figure, path)
+
+
+def plot_losses(logs: Mapping[str, Tables], path: str | os.PathLike[str]) -> None:
+    """Draw the training losses of several logs into one picture.
+
+    Args:
+        logs: what to call a log → its tables.
+        path: as for ``plot_tables``, with its errors.
+    """
+    figure = _figure(path, (11, 5))
+    axes = figure.subplots()
+    for name, tables in logs.items():
+        for column in [column for column in tables.train.columns if "loss" in column.lower()]:
+            axes.plot(*_points(tables.train, column), label=f"{name}: {column}")
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
+def _figure(path: str | os.PathLike[str], size: tuple[int, int]) -> Figure:
+    """An empty picture, ``size`` in inches. Raises CaffeError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise CaffeError(
+            f"{path}: curves are drawn by matplotlib, which is not installed. Install it with "
+            '`pip install "caffe-segnet[plot]"` (or `pip install matplotlib`)'
+        ) from None
+    return Figure(figsize=size, layout="constrained")
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a picture. Raises CaffeError for a format that matplotlib does not know."""
     ending = os.path.splitext(path)[1].lstrip(".").lower()
     if ending not in figure.canvas.get_supported_filetypes():
         raise CaffeError(f"{path}: pictures cannot be written as {ending!r}; expected a name such as curves.png")

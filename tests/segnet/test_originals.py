@@ -9,7 +9,9 @@ import torch
 import caffe_compat as caffe
 from caffe_compat.data.dense_image import DenseImageSource
 from caffe_compat.paths import Paths
+from caffe_compat.training.labels import check_labels
 from prototxt.caffe_pb2 import DenseImageDataParameter, TransformationParameter
+from prototxt.solverstate import read_solverstate
 from tests.shared import SHARED, needs_shared
 
 pytestmark = needs_shared
@@ -91,3 +93,22 @@ def test_trained_net_predicts_what_caffe_predicted(caplog):
     confusion = np.zeros((11, 11), int)
     np.add.at(confusion, (labels[counted], predictions[counted]), 1)
     assert np.abs(confusion - recorded["confusion"]).sum() <= 2e-3 * counted.sum()
+
+
+@pytest.mark.slow
+def test_published_solver_trains_on_the_road_scenes(tmp_path, monkeypatch):
+    models = TUTORIAL / "Models"
+    places = {"CamVid": SHARED / "camvid", "Models/Training": tmp_path / "snapshots", "Models": models}
+    monkeypatch.setenv("CAFFE_ROOT_MAP", ":".join(f"/SegNet/{old}={new}" for old, new in places.items()))
+    solver = caffe.get_solver(models / "segnet_basic_solver.prototxt")
+    assert len(solver.test_nets) == 1 and check_labels(solver.net) == 367
+    before = solver.net.params["conv1"][0].data.copy()
+    solver.step(1)
+    assert 0 < solver.loss < 10 and np.abs(solver.net.params["conv1"][0].data - before).max() > 0
+    assert solver.snapshot() == str(tmp_path / "snapshots" / "segnet_basic_iter_1.solverstate")
+    assert (tmp_path / "snapshots" / "segnet_basic_iter_1.caffemodel").stat().st_size > 5_600_000
+
+
+def test_caffes_state_of_a_training_is_read():
+    state = read_solverstate(TRAINED / "segnet_basic_96x128_iter_500.solverstate")
+    assert state.iteration == 500 and sum(values.size for values in state.history) == 1_416_587

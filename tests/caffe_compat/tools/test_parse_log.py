@@ -162,6 +162,16 @@ def test_the_picture(folder, capsys):
     assert "expected a name such as curves.png" in fail(capsys, "parse_log", "caffe.INFO", "out", "--plot", "curves")
 
 
+def test_two_logs_in_one_picture(folder, capsys):
+    pytest.importorskip("matplotlib", reason="needs matplotlib, the optional extra plot")
+    (folder / "caffe.INFO").write_text(BVLC)
+    (folder / "train.log").write_text(SEGNET)
+    run(capsys, "parse_log", "caffe.INFO", "out", "--plot", "both.svg", "--beside", "train.log")
+    drawn = (folder / "both.svg").read_text()
+    assert "caffe.INFO: loss" in drawn and "train.log: loss" in drawn
+    assert "--beside without --plot" in fail(capsys, "parse_log", "caffe.INFO", "out", "--beside", "train.log")
+
+
 def test_the_picture_is_the_programs_too(folder):
     pytest.importorskip("matplotlib", reason="needs matplotlib, the optional extra plot")
     plot_tables(parse_log(BVLC.splitlines()), folder / "curves.svg")
