@@ -27,6 +27,7 @@ from caffe_compat.training.passes import PRECISIONS
 from caffe_compat.training.report import CaffeFormatter, number
 from caffe_compat.training.solver import SNAPSHOT, STOP, Solver, get_solver
 from prototxt.caffe_pb2 import SolverParameter
+from prototxt.net_file import read_solver
 
 log = logging.getLogger("caffe_compat.training")
 
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         raise SolverError("--snapshot and --weights are both given; expected one: a snapshot brings its weights along")
     with _curves(args.plot) as draw:
         draw()  # what stands against it is an error now, and not after the training
+        _choose_device(args.gpu, read_solver(args.solver))
         solver = get_solver(
             args.solver,
             dialect=args.dialect,
@@ -81,7 +83,6 @@ def run(args: argparse.Namespace) -> int:
             checkpointing=args.checkpointing,
             fit_memory=args.fit_memory,
         )
-        _choose_device(args.gpu, solver.param)
         log.info("Starting Optimization")
         for weights in args.weights:
             log.info("Finetuning from %s", weights)

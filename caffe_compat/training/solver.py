@@ -210,13 +210,13 @@ class Solver:
 
     def _iterate(self) -> None:
         param = self.param
-        for callback in self._on_start:
-            callback()
+        self.net.clear_param_diffs()
         if self._is_test_due():
             self.test_all()
+        for callback in self._on_start:
+            callback()
         shown = param.display > 0 and self.iter % param.display == 0
         self.net.debug_info = shown and param.debug_info
-        self.net.clear_param_diffs()
         loss = sum(self._pass(self.net, partial(check_loss, self)) for _ in range(param.iter_size))
         self._losses.append(loss / param.iter_size)
         if shown:
@@ -288,6 +288,7 @@ class Solver:
         """Run one test net with the current weights for its ``test_iter``; log and return the means of its outputs."""
         log.info("Iteration %d, Testing net (#%d)", self.iter, index)
         net = self.test_nets[index]
+        net.share_with(self.net)  # once more: the weights may have gone to another device since
         count = self.param.test_iter[index]
         sums: dict[str, np.ndarray] = {}
         loss = 0.0
