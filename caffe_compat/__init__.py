@@ -7,16 +7,16 @@ from caffe_compat.net import Net
 from caffe_compat.python_layer import Layer
 from caffe_compat.registry import known_types as layer_type_list
 from caffe_compat.registry import layer
-from caffe_compat.training.solver import (
+from caffe_compat.training.by_type import (
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,
     NesterovSolver,
     RMSPropSolver,
     SGDSolver,
-    Solver,
     get_solver,
 )
+from caffe_compat.training.solver import Solver
 from prototxt.caffe_pb2 import TEST, TRAIN
 from prototxt.net_spec import NetSpec, layers, params, to_proto
 

@@ -22,10 +22,11 @@ from caffe_compat.errors import SolverError
 from caffe_compat.tools.arguments import add_dialect, add_gpu, add_root, add_switch, byte_count, names, use_device
 from caffe_compat.tools.log_tables import parse_log
 from caffe_compat.tools.plot import plot_tables
+from caffe_compat.training.by_type import get_solver
 from caffe_compat.training.labels import check_labels
 from caffe_compat.training.passes import PRECISIONS
 from caffe_compat.training.report import CaffeFormatter, number
-from caffe_compat.training.solver import SNAPSHOT, STOP, Solver, get_solver
+from caffe_compat.training.solver import SNAPSHOT, STOP, Solver
 from prototxt.caffe_pb2 import SolverParameter
 from prototxt.net_file import read_solver
 

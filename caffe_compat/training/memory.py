@@ -55,6 +55,21 @@ def estimate(graph: Graph, histories: int, *, lean: bool = False, checkpointing:
     return Need(graph.parameter_count * _FLOAT * (2 + histories), round(kept / items))
 
 
+def fit(net: NetParameter, iter_size: int, need: Need, budget: int) -> int:
+    """Write smaller batches into a net where its training would take more than ``budget`` bytes.
+
+    Returns the ``iter_size`` that makes up for them. Raises SolverError where not even one item fits.
+    """
+    written = batch_size(net)
+    size, iter_size = smaller_batches(written, iter_size, need, budget)
+    log.info(
+        "Memory: about %.0f MB for a batch of %d, %.0f MB may be taken: batch_size %d, iter_size %d",
+        *(need.total(written) / 1e6, written, budget / 1e6, size, iter_size),
+    )
+    set_batch_size(net, size)
+    return iter_size
+
+
 def smaller_batches(batch: int, iter_size: int, need: Need, budget: int) -> tuple[int, int]:
     """The largest batch that divides the written one and fits, and the ``iter_size`` that makes up for it.
 

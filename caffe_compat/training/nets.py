@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import NamedTuple
 
+from caffe_compat.build_graph import build_graph
 from caffe_compat.net import Net
 from caffe_compat.paths import Paths
+from caffe_compat.training.memory import Need, estimate
 from prototxt.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, SolverParameter
 from prototxt.dialects import detect
 from prototxt.net_file import NetFile, read_net
@@ -77,11 +79,24 @@ def open_file(
     return file
 
 
+def memory_need(
+    source: NetSource, file: NetFile, histories: int, roots: Roots, lean: bool, checkpointing: bool
+) -> Need:
+    """What a net takes to train, from its graph alone. Raises NetError."""
+    graph = build_graph(
+        file, _phase(source), level=source.state.level, stages=list(source.state.stage), paths=Paths(file.path, roots)
+    )
+    return estimate(graph, histories, lean=lean, checkpointing=checkpointing)
+
+
 def build(source: NetSource, file: NetFile, roots: Roots = ()) -> Net:
     """A net of a solver in its state. Raises as Net."""
-    phase = source.state.phase if source.state.HasField("phase") else source.phase
     state = dict(level=source.state.level, stages=list(source.state.stage))
-    return Net(file, phase, dialect=file.dialect, roots=roots, **state)
+    return Net(file, _phase(source), dialect=file.dialect, roots=roots, **state)
+
+
+def _phase(source: NetSource) -> int:
+    return source.state.phase if source.state.HasField("phase") else source.phase
 
 
 def _read(net: str | NetParameter, path: str | PathLike[str] | None, dialect: str | None, roots: Roots) -> NetFile:

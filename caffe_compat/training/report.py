@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from caffe_compat.net import Net
+from caffe_compat.training.learnable import Learnable
 
 log = logging.getLogger("caffe_compat.training")
 
@@ -37,6 +39,30 @@ def output_lines(which: str, outputs: Mapping[str, np.ndarray], weights: Mapping
             share = f" (* {number(weight)} = {number(weight * value)} loss)" if weight else ""
             yield f"    {which} net output #{index}: {name} = {number(value)}{share}"
             index += 1
+
+
+def tell_updates(params: Sequence[Learnable]) -> None:
+    """Caffe's lines of ``debug_info`` before an update: mean absolute values of parameters and updates."""
+    for param in params:
+        blob = param.blob
+        values, diff = (number(float(half.abs().mean())) for half in (blob.data_tensor(), blob.diff_tensor()))
+        log.info("    [Update] Layer %s, param %d data: %s; diff: %s", param.layer, param.index, values, diff)
+
+
+class Pace:
+    """BVLC Caffe's ``(3.1 iter/s, 6.4s/20 iters)``: how fast it went since the last time."""
+
+    def __init__(self, display: int) -> None:
+        self.display = display
+        self._last: tuple[int, float] | None = None
+
+    def tell(self, iteration: int) -> str:
+        """With a space in front."""
+        now = time.perf_counter()
+        before, then = self._last or (iteration, now)
+        self._last = (iteration, now)
+        rate = (iteration - before) / max(now - then, 1e-9)
+        return f" ({number(rate)} iter/s, {number(now - then)}s/{self.display} iters)"
 
 
 class CaffeFormatter(logging.Formatter):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +12,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from caffe_compat.build_graph import build_graph
 from caffe_compat.data_layer import DataLayer
 from caffe_compat.device import set_random_seed
 from caffe_compat.errors import SolverError
@@ -21,14 +19,12 @@ from caffe_compat.paths import Paths
 from caffe_compat.training import memory, nets, rates, snapshots
 from caffe_compat.training.learnable import clip, learnables, regularise, subtract
 from caffe_compat.training.passes import make_pass
-from caffe_compat.training.report import log, number, output_lines, values_of
-from caffe_compat.training.rules import find_rule, unknown_rule
+from caffe_compat.training.report import Pace, log, number, output_lines, tell_updates, values_of
+from caffe_compat.training.rules import find_rule
+from caffe_compat.training.settings import problems_of, read_settings
 from caffe_compat.training.team import Team
 from caffe_compat.training.watch import check_gradients, check_loss
-from prototxt import text
 from prototxt.caffe_pb2 import SolverParameter
-from prototxt.errors import FormatError
-from prototxt.net_file import NetFile
 from prototxt.upgrade import upgrade_solver
 
 #: What a callback may ask for after an iteration.
@@ -68,18 +64,19 @@ class Solver:
         checkpointing: bool = False,
         fit_memory: int | None = None,
     ) -> None:
-        self._path, written = _read(solver)
+        self._path, written = read_settings(solver)
         self.param = param = upgrade_solver(written)
         if self.type is not None:
             param.type = self.type
         train, tests, problems = nets.sources(param)
-        self._refuse(problems + _problems(param))
+        self._refuse(problems + problems_of(param))
         self.rule = find_rule(param.type)(param)
-        self._paths, self._roots = Paths(self._path, roots), roots
+        self._paths = Paths(self._path, roots)
         opened = [nets.open_file(one, written, self._path, dialect=dialect, roots=roots) for one in (train, *tests)]
         if fit_memory is not None:
             lean = precision != "fp32" or channels_last
-            self._fit_memory(opened[0], train, fit_memory, lean=lean, checkpointing=checkpointing)
+            need = nets.memory_need(train, opened[0], self.rule.histories, roots, lean, checkpointing)
+            param.iter_size = memory.fit(opened[0].message, param.iter_size, need, fit_memory)
         self.team = Team()
         seed = param.random_seed if param.random_seed >= 0 else None
         if self.team.size > 1:  # one order of the data for all
@@ -105,22 +102,8 @@ class Solver:
         self._on_start: list[Callable[[], None]] = []
         self._on_gradients: list[Callable[[], None]] = []
         self._after: list[Callable[[Solver], str | None]] = []
-        self._shown_at: tuple[int, float] | None = None
+        self._pace = Pace(param.display)
         self.stopped_early = False
-
-    def _fit_memory(
-        self, file: NetFile, source: nets.NetSource, budget: int, *, lean: bool, checkpointing: bool
-    ) -> None:
-        graph = build_graph(file, source.phase, stages=list(source.state.stage), paths=Paths(file.path, self._roots))
-        need = memory.estimate(graph, self.rule.histories, lean=lean, checkpointing=checkpointing)
-        batch = memory.batch_size(graph.message)
-        size, iter_size = memory.smaller_batches(batch, self.param.iter_size, need, budget)
-        log.info(
-            "Memory: about %.0f MB for a batch of %d, %.0f MB may be taken: batch_size %d, iter_size %d",
-            *(need.total(batch) / 1e6, batch, budget / 1e6, size, iter_size),
-        )
-        memory.set_batch_size(file.message, size)
-        self.param.iter_size = iter_size
 
     def _join_team(self, seed: int | None) -> None:
         """Take over the first process's weights, and a part of the data."""
@@ -260,7 +243,7 @@ class Solver:
             own_rate = rate * blob.lr_mult / (param.iter_size if in_rate else 1)
             self.rule.update(diff, history, own_rate, self.iter)
         if self.net.debug_info:
-            self._tell_updates()
+            tell_updates(self._learnables)
         subtract(self._learnables)
 
     @property
@@ -306,93 +289,7 @@ class Solver:
     # ---- the log
 
     def _show(self) -> None:
-        speed = "" if self.net.dialect in ("segnet", "deconvnet") else self._speed()
+        speed = self._pace.tell(self.iter) if self.net.dialect not in ("segnet", "deconvnet") else ""
         log.info("Iteration %d%s, loss = %s", self.iter, speed, number(self.loss))
         for line in output_lines("Train", values_of(self.net), self.net.blob_loss_weights):
             log.info("%s", line)
-
-    def _speed(self) -> str:
-        """BVLC Caffe's ``(3.1 iter/s, 6.4s/20 iters)``, since the last time."""
-        now = time.perf_counter()
-        iteration, then = self._shown_at or (self.iter, now)
-        self._shown_at = (self.iter, now)
-        seconds = max(now - then, 1e-9)
-        rate = (self.iter - iteration) / seconds
-        return f" ({number(rate)} iter/s, {number(now - then)}s/{self.param.display} iters)"
-
-    def _tell_updates(self) -> None:
-        for learnable in self._learnables:
-            values, diff = (
-                number(float(tensor.abs().mean()))
-                for tensor in (learnable.blob.data_tensor(), learnable.blob.diff_tensor())
-            )
-            log.info(
-                "    [Update] Layer %s, param %d data: %s; diff: %s", learnable.layer, learnable.index, values, diff
-            )
-
-
-def _read(solver: str | PathLike[str] | SolverParameter) -> tuple[str | None, SolverParameter]:
-    """The solver's file, if it is one, and its message as written."""
-    if isinstance(solver, SolverParameter):
-        return None, solver
-    written, _ = text.read(solver, SolverParameter)
-    try:
-        upgrade_solver(written)
-    except FormatError as error:
-        raise FormatError([f"{solver}: {problem}" for problem in error.problems]) from error
-    return str(solver), written
-
-
-def _problems(param: SolverParameter) -> list[str]:
-    """What is wrong with a solver's own numbers."""
-    found = rates.check_policy(param)
-    rule = find_rule(param.type)
-    found += rule.problems(param) if rule else [unknown_rule(param.type)]
-    if not param.HasField("base_lr") or not math.isfinite(param.base_lr):
-        found.append("no `base_lr`; expected the learning rate to begin with")
-    if param.iter_size < 1:
-        found.append(f"`iter_size: {param.iter_size}`; expected at least 1")
-    if param.weight_decay and param.regularization_type not in ("L1", "L2"):
-        found.append(f"`regularization_type: {param.regularization_type!r}`; expected L1 or L2")
-    return found
-
-
-class SGDSolver(Solver):
-    """Stochastic gradient descent with momentum."""
-
-    type = "SGD"
-
-
-class NesterovSolver(Solver):
-    """Nesterov's accelerated gradient."""
-
-    type = "Nesterov"
-
-
-class AdaGradSolver(Solver):
-    """AdaGrad."""
-
-    type = "AdaGrad"
-
-
-class RMSPropSolver(Solver):
-    """RMSProp."""
-
-    type = "RMSProp"
-
-
-class AdaDeltaSolver(Solver):
-    """AdaDelta."""
-
-    type = "AdaDelta"
-
-
-class AdamSolver(Solver):
-    """Adam."""
-
-    type = "Adam"
-
-
-def get_solver(solver: str | PathLike[str], **options: object) -> Solver:
-    """The solver of a file, of the type that it says (pycaffe: ``get_solver``). Options and errors as for Solver."""
-    return Solver(solver, **options)
