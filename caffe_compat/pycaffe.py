@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from os import PathLike
 
@@ -10,13 +9,12 @@ import numpy as np
 import torch
 
 from caffe_compat.blob import Blob, ParamBlob
+from caffe_compat.debug_info import tell_backward, tell_forward
 from caffe_compat.device import chosen_device
 from caffe_compat.errors import LabelError, LayerError, NetError
 from caffe_compat.graph import Graph, Node
 from caffe_compat.layer_base import TorchLayer
 from caffe_compat.weights import load_weights, log_report, save_weights, share_weights
-
-log = logging.getLogger(__name__)
 
 
 class PycaffeFace:
@@ -158,7 +156,7 @@ class PycaffeFace:
             node = self.graph.nodes[i]
             self._run(i, node)
             if self.debug_info:
-                self._tell("Forward", node, [("top blob", top, self._blobs[top].data_tensor()) for top in node.tops])
+                tell_forward(node, self._blobs)
             for top, weight in zip(node.tops, node.loss_weights, strict=True):
                 if weight:
                     loss += weight * float(self._blobs[top].data_tensor().sum())
@@ -239,18 +237,7 @@ class PycaffeFace:
             if node.needs_backward and (node.bottoms or node.layer.blobs):
                 self._run_backward(i, node)
                 if self.debug_info:
-                    moved = zip(node.bottoms, node.propagate_down, strict=True)
-                    told = [("bottom blob", name, self._blobs[name].diff_tensor()) for name, down in moved if down]
-                    params = [(i, param) for i, param in enumerate(node.layer.blobs) if param.needs_diff]
-                    told += [("param blob", str(i), param.diff_tensor()) for i, param in params]
-                    self._tell("Backward", node, told)
-
-    def _tell(self, which: str, node: Node, blobs: Sequence[tuple[str, str, torch.Tensor]]) -> None:
-        """Caffe's lines of ``debug_info``: the mean absolute values of some blobs."""
-        half = "data" if which == "Forward" else "diff"
-        for what, name, tensor in blobs:
-            mean = float(tensor.abs().mean()) if tensor.numel() else 0.0
-            log.info("    [%s] Layer %s, %s %s %s: %.6g", which, node.layer.name, what, name, half, mean)
+                    tell_backward(node, self._blobs)
 
     def _run_backward(self, index: int, node: Node) -> None:
         if not node.layer.has_backward:
