@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             roots=args.root,
             force=args.force,
         )
-        print(summary(net))
+        print(summary(net.graph))
         if report is None:
             print("weights: untrained (what the fillers give); --weights FILE loads a caffemodel")
         else:

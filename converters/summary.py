@@ -6,7 +6,7 @@ import math
 
 from tabulate import tabulate
 
-from caffe_compat import Net
+from caffe_compat.graph import Graph
 
 _BYTES = 4  # Caffe's float32
 
@@ -19,11 +19,11 @@ def human(number: float, unit: str = "") -> str:
     return f"{number:.0f}{' ' + unit if unit else ''}"
 
 
-def summary(net: Net) -> str:
-    """The table of a net and a line of totals. Memory is that of the blobs a layer makes anew, in float32."""
+def summary(graph: Graph) -> str:
+    """The table of a net's graph and a line of totals. Memory is that of the blobs a layer makes anew, in float32."""
     rows = []
     totals = [0, 0, 0]
-    for node in net.graph.nodes:
+    for node in graph.nodes:
         fresh = [shape for top, shape in zip(node.tops, node.top_shapes, strict=True) if top not in node.bottoms]
         shares = node.layer.type == "Split"
         numbers = (
