@@ -17,16 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.tools.arguments import image_size
+from converters.model_files import blobs_by_layer, model_writers, write_all
 from converters.translation_rules import PYTHON_LAYER, RULES, Weighted, data_to_input
-from prototxt import text
 from prototxt.caffe_pb2 import LayerParameter, NetParameter
-from prototxt.caffemodel import new_caffemodel
 from prototxt.dialects import FIELDS, TYPES
 from prototxt.errors import CaffeError
-from prototxt.files import replacing
 from prototxt.net_file import find_net, read_net
 from prototxt.upgrade import to_current
-from prototxt.weights_h5 import read_weights
 
 
 class Untranslatable(CaffeError):
@@ -119,22 +116,11 @@ def translate_files(
     """
     stem = Path(output)
     net = read_net(find_net(prototxt))
-    stored = read_weights(weights).layers if weights else []
-    blobs = {layer.name: [blob.data for blob in layer.blobs] for layer in stored}
-    translated, own = translate(net.message, blobs, target, input_size)
-    files = {stem.with_name(stem.name + ".prototxt"): lambda draft: draft.write_text(text.format(translated), "utf-8")}
+    translated, own = translate(net.message, blobs_by_layer(weights), target, input_size)
+    writers = model_writers(stem, translated, own if weights else None, target)
     if any(layer.python_param.module == PYTHON_LAYER.stem for layer in translated.layer):
-        files[stem.with_name(PYTHON_LAYER.name)] = lambda draft: draft.write_bytes(PYTHON_LAYER.read_bytes())
-    if weights:
-        model = new_caffemodel(translated, dict(enumerate(own)), target)
-        files[stem.with_name(stem.name + ".caffemodel")] = model.write
-    there = [path for path in files if path.exists() and path.name != PYTHON_LAYER.name]
-    if there and not force:
-        raise CaffeError([f"{path}: exists already; expected a new name, or --force" for path in there])
-    for path, write in files.items():
-        with replacing(path) as draft:
-            write(draft)
-    return list(files)
+        writers[stem.with_name(PYTHON_LAYER.name)] = lambda draft: draft.write_bytes(PYTHON_LAYER.read_bytes())
+    return write_all(writers, force, [PYTHON_LAYER.name])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

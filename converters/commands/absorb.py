@@ -1,0 +1,34 @@
+"""Put batch normalisation for inference into the weights of the layers around it.
+
+For weights with their statistics merged in (SegNet: python -m segnet.bn_statistics), or that keep them (BatchNorm).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from caffe_compat.tools.arguments import add_dialect
+from converters.absorbing import absorb
+from converters.model_files import blobs_by_layer, model_writers, write_all
+from prototxt.net_file import find_net, read_net
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """From what to what."""
+    parser.add_argument("prototxt", help="a net for inference, or the name of a network shipped with the project")
+    parser.add_argument("weights", help="its .caffemodel or .caffemodel.h5")
+    parser.add_argument("--output", metavar="STEM", help="the new files' name without ending (default: NAME_absorbed)")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_dialect(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Absorb."""
+    path = find_net(args.prototxt)
+    net = read_net(path, args.dialect)
+    folded, blobs, told = absorb(net.message, blobs_by_layer(args.weights))
+    stem = Path(args.output or f"{path.stem}_absorbed")
+    written = write_all(model_writers(stem, folded, blobs, net.dialect), args.force)
+    print("\n".join([*told, *(f"wrote {file}" for file in written)]))
+    return 0
