@@ -58,7 +58,7 @@ FIELDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
         "rms_decay": _under(38, _BVLC_2016),
         "momentum2": _under(39, _BVLC_2016),
         "type": _under(40, _BVLC_2016),
-        "layer_wise_reduce": {"bvlc": 41},
+        "layer_wise_reduce": _under(41, {"bvlc", "crf"}),
         "weights": {"bvlc": 42},
     },
     "LayerParameter": {
@@ -138,7 +138,7 @@ FIELDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "DropoutParameter": {"sample_weights_test": _under(2, _SEGNET_LINE)},
     "BatchNormParameter": {"update_global_stats": {"deeplab": 4}},
     "InnerProductParameter": {"transpose": _under(6, _BVLC_2016)},
-    "InfogainLossParameter": {"axis": {"bvlc": 2}},
+    "InfogainLossParameter": {"axis": _under(2, {"bvlc", "crf"})},
     "PoolingParameter": {"round_mode": {"bvlc": 13}},
     "LRNParameter": {"engine": _under(6, _BVLC_2016)},
     "PythonParameter": {"param_str": _under(3, _BVLC_2016), "share_in_parallel": _under(4, _BVLC_2016)},
