@@ -26,14 +26,21 @@ def blobs_by_layer(weights: PathName | None) -> dict[str, list[np.ndarray]]:
 
 
 def model_writers(
-    stem: Path, net: NetParameter, blobs: Sequence[Sequence[np.ndarray]] | None, dialect: str
+    stem: Path, net: NetParameter, blobs: Sequence[Sequence[np.ndarray] | None] | None, dialect: str
 ) -> dict[Path, Write]:
-    """What writes ``STEM.prototxt`` and, where there are blobs for its layers, ``STEM.caffemodel``."""
+    """What writes ``STEM.prototxt`` and, where there are blobs for its layers, ``STEM.caffemodel``.
+
+    A layer whose blobs are None is left out of the weights, so that Caffe fills it anew.
+    """
     writers: dict[Path, Write] = {
         stem.with_name(stem.name + ".prototxt"): lambda draft: draft.write_text(text.format(net), "utf-8")
     }
     if blobs is not None:
-        model = new_caffemodel(net, dict(enumerate(blobs)), dialect)
+        stored = NetParameter()
+        stored.CopyFrom(net)
+        del stored.layer[:]
+        stored.layer.extend(layer for layer, own in zip(net.layer, blobs, strict=True) if own is not None)
+        model = new_caffemodel(stored, dict(enumerate(own for own in blobs if own is not None)), dialect)
         writers[stem.with_name(stem.name + ".caffemodel")] = model.write
     return writers
 
