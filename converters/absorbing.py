@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from converters.layer_kinds import LINEAR, linear_param
 from converters.translation_rules import Weighted, without
-from prototxt.caffe_pb2 import BNParameter, ConvolutionParameter, InnerProductParameter, LayerParameter, NetParameter
-
-_LINEAR = ("Convolution", "Deconvolution", "InnerProduct")
+from prototxt.caffe_pb2 import BNParameter, ConvolutionParameter, LayerParameter, NetParameter
 
 
 class Affine(NamedTuple):
@@ -98,9 +97,9 @@ def _maker(layers: Sequence[Weighted], blob: str, before: int) -> int | None:
 
 def _is_free(layer: LayerParameter, blobs: Sequence[np.ndarray]) -> bool:
     """Whether a linear layer's weights are there, its own alone, in every state, and its outputs are channels."""
-    if layer.type not in _LINEAR or not blobs or len(layer.top) != 1 or layer.include or layer.exclude:
+    if layer.type not in LINEAR or not blobs or len(layer.top) != 1 or layer.include or layer.exclude:
         return False
-    return _param(layer).axis == 1 and not any(param.name for param in layer.param)
+    return linear_param(layer).axis == 1 and not any(param.name for param in layer.param)
 
 
 def _into_the_one_before(layers: list[Weighted], index: int, affine: Affine) -> str:
@@ -109,7 +108,7 @@ def _into_the_one_before(layers: list[Weighted], index: int, affine: Affine) -> 
     if at is None or not _is_free(*layers[at]) or _readers(layers, layer.bottom[0], at) != [index]:
         return ""
     linear, blobs = layers[at]
-    outputs = _param(linear).num_output
+    outputs = linear_param(linear).num_output
     if outputs != affine.factor.size:
         return ""
     weight = blobs[0].astype(np.float64)
@@ -160,12 +159,8 @@ def _is_padded(param: ConvolutionParameter) -> bool:
     return any(param.pad) or bool(param.pad_h or param.pad_w)
 
 
-def _param(linear: LayerParameter) -> ConvolutionParameter | InnerProductParameter:
-    return linear.inner_product_param if linear.type == "InnerProduct" else linear.convolution_param
-
-
 def _put(layers: list[Weighted], at: int, weight: np.ndarray, bias: np.ndarray) -> None:
     """Give a linear layer new weights, and a bias, which it now has."""
     linear = layers[at][0]
-    _param(linear).ClearField("bias_term")
+    linear_param(linear).ClearField("bias_term")
     layers[at] = (linear, [weight.astype(np.float32), bias.astype(np.float32)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from caffe_compat.errors import NetError
+from converters.layer_kinds import KEEP_CHANNELS, LINEAR, PER_CHANNEL, linear_param
 from prototxt.caffe_pb2 import LayerParameter, NetParameter
 from prototxt.net_file import NetFile
 
@@ -17,14 +18,6 @@ _READ_SCORES = (
     "MultinomialLogisticLoss",
     "Softmax",
     "SoftmaxWithLoss",
-)
-_LINEAR = ("Convolution", "Deconvolution", "InnerProduct")
-#: Layers with a parameter for each channel, from the first bottom to the top.
-_PER_CHANNEL = ("BN", "BatchNorm", "Bias", "MultiStageMeanfield", "PReLU", "Scale")
-#: Layers whose top has the channels of the first bottom, and no parameters.
-_KEEP_CHANNELS = (
-    *("Crop", "DenseCRF", "Dropout", "ELU", "Interp", "Log", "Pooling"),
-    *("Power", "ReLU", "Sigmoid", "Softmax", "Split", "TanH", "Upsample"),
 )
 
 
@@ -87,12 +80,12 @@ class _Walk:
         """Change whatever makes a blob that is read before a layer."""
         for index in _makers(self.layers, blob, before):
             layer = self.layers[index]
-            if layer.type in _LINEAR:
+            if layer.type in LINEAR:
                 self._linear(layer, index)
                 continue
-            if layer.type in _PER_CHANNEL:
+            if layer.type in PER_CHANNEL:
                 self.refit.add(layer.name)
-            elif layer.type not in (*_KEEP_CHANNELS, "Eltwise"):
+            elif layer.type not in (*KEEP_CHANNELS, "Eltwise"):
                 self.problems.append(
                     f"layer {layer.name!r} ({layer.type}) makes the scores {blob!r}; the way back through it is not "
                     "known: expected layers that keep channels, then a convolution or inner product"
@@ -102,7 +95,7 @@ class _Walk:
                 self.back(bottom, index)
 
     def _linear(self, layer: LayerParameter, index: int) -> None:
-        param = layer.inner_product_param if layer.type == "InnerProduct" else layer.convolution_param
+        param = linear_param(layer)
         old = param.num_output
         if layer.name in self.refit or (self.old and old != self.old):
             return
@@ -131,10 +124,9 @@ def _channels(layers: Sequence[LayerParameter], blob: str, before: int) -> set[i
     found: set[int] = set()
     for index in _makers(layers, blob, before):
         layer = layers[index]
-        if layer.type in _LINEAR:
-            param = layer.inner_product_param if layer.type == "InnerProduct" else layer.convolution_param
-            found.add(param.num_output)
-        elif layer.type in (*_KEEP_CHANNELS, *_PER_CHANNEL, "Eltwise"):
+        if layer.type in LINEAR:
+            found.add(linear_param(layer).num_output)
+        elif layer.type in (*KEEP_CHANNELS, *PER_CHANNEL, "Eltwise"):
             found |= _channels(layers, layer.bottom[0], index)
     return found
 
