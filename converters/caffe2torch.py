@@ -15,8 +15,8 @@ from caffe_compat import TEST, TRAIN, Net
 from caffe_compat.tools.arguments import image_size, input_shape, root
 from caffe_compat.weights import LoadReport, load_weights
 from converters.check import check_image
-from converters.pt_file import save_pt
 from converters.summary import summary
+from converters.weight_formats import FORMATS, target_and_writer
 from prototxt.dialects import DIALECTS
 from prototxt.errors import CaffeError
 from prototxt.net_file import find_net, read_net
@@ -46,7 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights", metavar="FILE", help="a .caffemodel or .caffemodel.h5 (default: what the fillers give)"
     )
-    parser.add_argument("--output", metavar="FILE", help="the .pt file to write (default: the prototxt's stem, here)")
+    parser.add_argument("--output", metavar="FILE", help="the file to write (default: the prototxt's stem, here)")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="the whole net (pt) or its weights (default: by the output's ending, else pt)",
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing output file")
     parser.add_argument("--phase", choices=("train", "test"), default="test", help="the phase to build (default: test)")
     parser.add_argument("--dialect", choices=DIALECTS, help="whose Caffe to follow (default: what the file gives away)")
@@ -74,12 +79,13 @@ def convert(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     roots: Sequence[tuple[str, str]] = (),
     force: bool = False,
+    kind: str | None = None,
 ) -> tuple[Net, Path, LoadReport | None]:
-    """Build a net, load its weights, write the ``.pt`` file.
+    """Build a net, load its weights, write the ``.pt`` file, or the weights in another format.
 
     Args:
         prototxt: a file, or the name of a shipped network.
-        output: where to write; by default the prototxt's stem with ``.pt`` in the current folder.
+        output: where to write; by default the prototxt's stem with the format's ending in the current folder.
         weights: the weights file; without it the fillers' values are written, marked as untrained.
         phase: TRAIN or TEST.
         dialect: as for Net.
@@ -87,6 +93,7 @@ def convert(
         input_shapes: as for Net.
         roots: as for Net.
         force: replace an existing file.
+        kind: the format, one of ``weight_formats.FORMATS``; by default what the output's ending says, or ``pt``.
 
     Returns:
         The net, the file, and what matched of the weights.
@@ -95,7 +102,7 @@ def convert(
         CaffeError: of the files or the net; FileExistsError: the output exists.
     """
     path = find_net(prototxt)
-    target = Path(output) if output else Path(path.stem + ".pt")
+    target, write = target_and_writer(path.stem, output, kind)
     if target.exists() and not force:
         raise CaffeError(f"{target}: exists already; expected a new name (--output), or --force to replace it")
     if not target.parent.is_dir():
@@ -109,7 +116,7 @@ def convert(
             f"{weights}: weights for {file_has}; expected some for layers of {path}: {net_has}. Give the weights "
             "of this net, or rename the layers in the prototxt"
         )
-    save_pt(net, target, trained=report is not None and bool(report.matched), source=str(weights or "fillers"))
+    write(net, report is not None and bool(report.matched), str(weights or "fillers"))
     return net, target, report
 
 
@@ -128,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             input_shapes=dict(args.input_shape),
             roots=args.root,
             force=args.force,
+            kind=args.format,
         )
         print(summary(net.graph))
         if report is None:

@@ -33,8 +33,14 @@ def save_pt(net: Net, path: str | PathLike[str], *, trained: bool, source: str =
         trained: whether the weights come from a file, or from the fillers.
         source: where the weights come from, for people.
     """
-    shapes = {name: list(net.blobs[name].shape) for name in net.graph.feeds}
-    content = {
+    content = {**describe_net(net, trained, source), "state_dict": net.state_dict()}
+    with replacing(path) as draft:
+        torch.save(content, draft)
+
+
+def describe_net(net: Net, trained: bool, source: str) -> dict[str, Any]:
+    """All that it takes to build a net again, but the weights; the arguments are those of ``save_pt``."""
+    return {
         "format": _FORMAT,
         "version": _VERSION,
         "prototxt": text.format(net.graph.source),
@@ -42,13 +48,10 @@ def save_pt(net: Net, path: str | PathLike[str], *, trained: bool, source: str =
         "phase": "TRAIN" if net.graph.context.phase == TRAIN else "TEST",
         "level": net.graph.level,
         "stages": list(net.graph.stages),
-        "input_shapes": shapes,
+        "input_shapes": {name: list(net.blobs[name].shape) for name in net.graph.feeds},
         "trained": trained,
         "source": source,
-        "state_dict": net.state_dict(),
     }
-    with replacing(path) as draft:
-        torch.save(content, draft)
 
 
 def read_pt(path: str | PathLike[str]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The command that people type: a prototxt in, a .pt file and a table out."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ import caffe_compat as caffe
 from converters.caffe2torch import convert, main
 from converters.pt_file import load_pt, read_pt
 from prototxt.errors import CaffeError, FormatError, MissingFileError
-from tests.caffe_compat.nets import AUTOENCODER
+from prototxt.net_file import parse_net
+from tests.caffe_compat.nets import AUTOENCODER, inputs
 
 
 @pytest.fixture
@@ -158,3 +161,55 @@ def test_other_files_are_no_pt_files(folder):
         read_pt("b.pt")
     with pytest.raises(MissingFileError):
         read_pt("c.pt")
+
+
+def test_safetensors(folder):
+    safe = pytest.importorskip("safetensors", reason="needs safetensors, the optional extra")
+    saved = save_weights(folder, 0.25)
+    _, target, _ = convert("tiny.prototxt", weights="tiny.caffemodel", kind="safetensors")
+    assert target.name == "tiny.safetensors"
+    with safe.safe_open(target, "pt") as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    assert found.keys() == saved.state_dict().keys()
+    assert all(torch.equal(found[name], value) for name, value in saved.state_dict().items())
+    again = caffe.Net(parse_net(metadata["prototxt"], "again"), caffe.TEST, dialect=metadata["dialect"])
+    again.load_state_dict(found)
+    assert metadata["trained"] == "True"
+
+
+def test_parameters_that_layers_share_in_safetensors(folder):
+    safetensors = pytest.importorskip("safetensors.torch", reason="needs safetensors, the optional extra")
+    shared = 'layer {{ name: "{0}" type: "Convolution" bottom: "x" top: "{0}" param {{ name: "w" }} '
+    shared += "convolution_param {{ num_output: 2 kernel_size: 1 bias_term: false }} }}\n"
+    lines = inputs(x=(1, 2, 3, 3)) + shared.format("a") + shared.format("b")
+    (folder / "shared.prototxt").write_text(lines)
+    net, target, _ = convert("shared.prototxt", kind="safetensors")
+    found = safetensors.load_file(target)
+    assert all(torch.equal(found[name], value) for name, value in net.state_dict().items())
+
+
+def test_npz_and_caffes_hdf5(folder):
+    saved = save_weights(folder, 0.25)
+    convert("tiny.prototxt", "arrays.npz", weights="tiny.caffemodel")
+    with np.load("arrays.npz") as arrays:
+        assert all(np.array_equal(arrays[name], value.numpy()) for name, value in saved.state_dict().items())
+        assert set(arrays) == set(saved.state_dict())
+    _, target, _ = convert("tiny.prototxt", weights="tiny.caffemodel", kind="h5")
+    assert target.name == "tiny.caffemodel.h5"
+    again = caffe.Net("tiny.prototxt", str(target), caffe.TEST)
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in saved.state_dict().items())
+    assert main(["tiny.prototxt", "--format", "npz"]) == 0 and (folder / "tiny.npz").exists()
+
+
+@pytest.mark.parametrize(("output", "kind"), [("a.npz", "pt"), ("a.pt", "h5"), ("a.bin", "h5")])
+def test_ending_of_another_format(output, kind, folder, capsys):
+    assert main(["tiny.prototxt", "--output", output, "--format", kind]) == 1
+    assert f"{output}: to be written as {kind}; expected a name that ends in" in capsys.readouterr().err
+    assert not (folder / output).exists()
+
+
+def test_without_safetensors(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    assert main(["tiny.prototxt", "--format", "safetensors"]) == 1
+    assert "pip install" in capsys.readouterr().err and not list(folder.glob("*.safetensors"))
