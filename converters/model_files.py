@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def write_all(writers: Mapping[Path, Write], force: bool, replaced: Sequence[str
     there = [path for path in writers if path.exists() and path.name not in replaced]
     if there and not force:
         raise CaffeError([f"{path}: exists already; expected a new name, or --force" for path in there])
-    for path, write in writers.items():
-        with replacing(path) as draft:
-            write(draft)
+    with ExitStack() as together:  # a failure leaves none of them
+        for path, write in writers.items():
+            write(together.enter_context(replacing(path)))
     return list(writers)

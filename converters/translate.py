@@ -114,11 +114,27 @@ def translate_files(
     Raises:
         CaffeError: of the files; of what cannot be translated; or a file is there already.
     """
-    stem = Path(output)
     net = read_net(find_net(prototxt))
     translated, own = translate(net.message, blobs_by_layer(weights), target, input_size)
-    writers = model_writers(stem, translated, own if weights else None, target)
-    if any(layer.python_param.module == PYTHON_LAYER.stem for layer in translated.layer):
+    return write_translated(translated, own if weights else None, target, output, force=force)
+
+
+def write_translated(
+    net: NetParameter,
+    blobs: Sequence[Sequence[np.ndarray]] | None,
+    dialect: str,
+    output: str | Path,
+    *,
+    force: bool = False,
+) -> list[Path]:
+    """Write a net, its weights, and the Python layer if it has one. Returns the files; ``output`` is their stem.
+
+    Raises:
+        CaffeError: a file is there already; a field that the dialect does not know.
+    """
+    stem = Path(output)
+    writers = model_writers(stem, net, blobs, dialect)
+    if any(layer.python_param.module == PYTHON_LAYER.stem for layer in net.layer):
         writers[stem.with_name(PYTHON_LAYER.name)] = lambda draft: draft.write_bytes(PYTHON_LAYER.read_bytes())
     return write_all(writers, force, [PYTHON_LAYER.name])
 
