@@ -42,13 +42,15 @@ def set_classes(file: NetFile, classes: int, old: int | None = None) -> tuple[Ne
     """
     changed = NetParameter()
     changed.CopyFrom(file.message)
-    walk = _Walk(changed.layer, classes, old)
+    walk = _Walk(file.message.layer, changed.layer, classes, old)
     for index, blob in _scores(changed.layer):
         walk.back(blob, index)
-    if not walk.refit and not walk.problems:
+    counts = ", ".join(map(str, sorted(walk.found)))
+    if not walk.found and not walk.problems:
         walk.problems.append("no layer makes scores; expected a convolution or inner product before the end")
-    if len(walk.found) > 1:
-        counts = ", ".join(map(str, sorted(walk.found)))
+    elif old and old not in walk.found:
+        walk.problems.append(f"its scores are of {counts} classes, none of {old}; expected one of these to change")
+    elif not old and len(walk.found) > 1:
         walk.problems.append(f"its scores are of {counts} classes; expected to be told which number to change (--old)")
     if walk.problems:
         raise NetError([f"{file.path}: {problem}" for problem in dict.fromkeys(walk.problems)])
@@ -69,8 +71,10 @@ def _scores(layers: Sequence[LayerParameter]) -> list[tuple[int, str]]:
 class _Walk:
     """From scores back to the layers that make them."""
 
-    def __init__(self, layers: Sequence[LayerParameter], classes: int, old: int | None) -> None:
-        self.layers, self.classes, self.old = layers, classes, old
+    def __init__(
+        self, given: Sequence[LayerParameter], layers: Sequence[LayerParameter], classes: int, old: int | None
+    ) -> None:
+        self.given, self.layers, self.classes, self.old = given, layers, classes, old
         self.found: set[int] = set()
         self.refit: set[str] = set()
         self.told: list[str] = []
@@ -97,16 +101,18 @@ class _Walk:
     def _linear(self, layer: LayerParameter, index: int) -> None:
         param = linear_param(layer)
         old = param.num_output
-        if layer.name in self.refit or (self.old and old != self.old):
+        if layer.name in self.refit:
+            return
+        self.found.add(old)
+        if self.old and old != self.old:
             return
         self.refit.add(layer.name)
-        self.found.add(old)
         param.num_output = self.classes
         self.told.append(f"{layer.name}: num_output {self.classes}, was {old}")
         if layer.type == "Deconvolution":
             if param.group == old > 1:
                 param.group = self.classes
-            if _channels(self.layers, layer.bottom[0], index) in ({old}, {self.classes}):
+            if _channels(self.given, layer.bottom[0], index) == {old}:
                 self.back(layer.bottom[0], index)
 
 

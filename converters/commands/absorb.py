@@ -6,12 +6,18 @@ For weights with their statistics merged in (SegNet: python -m segnet.bn_statist
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
+from caffe_compat import TEST, Net
 from caffe_compat.tools.arguments import add_dialect
+from caffe_compat.weights import load_weights
 from converters.absorbing import absorb
+from converters.diagnosis import diagnose
 from converters.model_files import blobs_by_layer, model_writers, write_all
 from prototxt.net_file import find_net, read_net
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +33,9 @@ def run(args: argparse.Namespace) -> int:
     """Absorb."""
     path = find_net(args.prototxt)
     net = read_net(path, args.dialect)
+    load_weights(Net(net, TEST).graph, args.weights)  # raises where they do not fit
+    for line in diagnose(net, args.weights):
+        log.warning("%s", line)
     folded, blobs, told = absorb(net.message, blobs_by_layer(args.weights))
     stem = Path(args.output or f"{path.stem}_absorbed")
     written = write_all(model_writers(stem, folded, blobs, net.dialect), args.force)

@@ -117,3 +117,17 @@ def test_command(tmp_path, monkeypatch, capsys):
     image = np.random.default_rng(0).normal(size=(1, 3, 10, 14))
     assert np.allclose(before.forward(data=image)["prob"], after.forward(data=image)["prob"], atol=1e-5)
     assert main(["absorb", "net.prototxt", "net.caffemodel"]) == 1
+
+
+def test_command_refuses_weights_of_another_net_and_warns_of_what_does_not_match(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    inference = AUTOENCODER.replace("bn_param {", "bn_param { bn_mode: INFERENCE")
+    (tmp_path / "net.prototxt").write_text(inference)
+    caffe.Net("net.prototxt", caffe.TEST).save("net.caffemodel")
+    (tmp_path / "other.prototxt").write_text(inference.replace("num_output: 2", "num_output: 3"))
+    assert main(["absorb", "other.prototxt", "net.caffemodel"]) == 1
+    assert "layer 'score' (Convolution): blob 0 has the shape (2, 4, 1, 1)" in capsys.readouterr().err
+    assert not list(tmp_path.glob("other_absorbed*"))
+    (tmp_path / "more.prototxt").write_text(inference.replace('"score"', '"scores"'))
+    assert main(["absorb", "more.prototxt", "net.caffemodel"]) == 0
+    assert "WARNING: weights of 'score': the net has no such layer" in capsys.readouterr().err

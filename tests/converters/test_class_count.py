@@ -48,10 +48,11 @@ def test_scores_are_followed_back_through_sums_and_deconvolutions():
     assert file.message.layer[1].convolution_param.num_output == 7  # the net that was given stays
 
 
-def test_features_before_a_deconvolution_stay():
+@pytest.mark.parametrize("classes", [3, 5])  # 5: as many as there are features
+def test_features_before_a_deconvolution_stay(classes):
     text = inputs(x=(1, 3, 8, 8)) + linear("features", "x", 5) + linear("up", "features", 7, "Deconvolution")
-    changed, refit, _ = set_classes(parse_net(text, "net.prototxt"), 3)
-    assert refit == {"up"} and [one.convolution_param.num_output for one in changed.layer] == [5, 3]
+    changed, refit, _ = set_classes(parse_net(text, "net.prototxt"), classes)
+    assert refit == {"up"} and [one.convolution_param.num_output for one in changed.layer] == [5, classes]
 
 
 def test_both_phases_change():
@@ -96,6 +97,8 @@ def test_one_of_several_heads():
     text = inputs(x=(1, 4, 5, 6)) + linear("a", "x", 4) + linear("b", "x", 5)
     changed, refit, _ = set_classes(parse_net(text, "net.prototxt"), 3, old=5)
     assert refit == {"b"} and [one.convolution_param.num_output for one in changed.layer] == [4, 3]
+    with pytest.raises(NetError, match="its scores are of 4, 5 classes, none of 7"):
+        set_classes(parse_net(text, "net.prototxt"), 3, old=7)
 
 
 def test_command(tmp_path, monkeypatch, capsys):
