@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from caffe_compat.errors import SolverError
 from caffe_compat.graph import Node
 from caffe_compat.layer_base import recomputing
+from caffe_compat.training.loss_scale import LossScale
 
 if TYPE_CHECKING:
     from caffe_compat.net import Net
@@ -24,14 +25,20 @@ Pass = Callable[["Net", Callable[[float], None]], float]
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def make_pass(precision: str = "fp32", channels_last: bool = False, checkpointing: bool = False) -> Pass:
+def make_pass(
+    precision: str = "fp32",
+    channels_last: bool = False,
+    checkpointing: bool = False,
+    loss_scale: LossScale | None = None,
+) -> Pass:
     """The pass that was asked for: a function of the net and of a check of the loss, which gives the loss.
 
     Args:
         precision: ``fp32``; ``bf16`` or ``fp16`` compute convolutions and products in half precision (torch's
-            autocast); parameters, gradients and history stay in float32. fp16 comes without scaling of the loss.
+            autocast); parameters, gradients and history stay in float32.
         channels_last: lay images out with the channels innermost, which convolutions prefer.
         checkpointing: keep some blobs alone for the backward pass and compute the others anew.
+        loss_scale: for fp16, what keeps its gradients in range.
 
     Raises:
         SolverError: an unknown precision.
@@ -40,7 +47,7 @@ def make_pass(precision: str = "fp32", channels_last: bool = False, checkpointin
         raise SolverError(f"precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
     if precision == "fp32" and not channels_last and not checkpointing:
         return faithful
-    return _Lean(PRECISIONS[precision], channels_last, checkpointing)
+    return _Lean(PRECISIONS[precision], channels_last, checkpointing, loss_scale)
 
 
 def faithful(net: Net, check: Callable[[float], None]) -> float:
@@ -55,8 +62,11 @@ def faithful(net: Net, check: Callable[[float], None]) -> float:
 class _Lean:
     """See ``make_pass``."""
 
-    def __init__(self, dtype: torch.dtype | None, channels_last: bool, checkpointing: bool) -> None:
+    def __init__(
+        self, dtype: torch.dtype | None, channels_last: bool, checkpointing: bool, loss_scale: LossScale | None
+    ) -> None:
         self.dtype, self.channels_last, self.checkpointing = dtype, channels_last, checkpointing
+        self.loss_scale = loss_scale
 
     def __call__(self, net: Net, check: Callable[[float], None]) -> float:
         """Forward and backward."""
@@ -76,7 +86,10 @@ class _Lean:
             for blob in layer.blobs:
                 blob.diff_tensor().zero_()
         if isinstance(total, torch.Tensor) and total.requires_grad:
-            total.backward()
+            if self.loss_scale is None:
+                total.backward()
+            else:
+                self.loss_scale.backward(total, [param for param in net.parameters() if param.requires_grad])
         return loss
 
     def _run(self, net: Net) -> dict[str, torch.Tensor]:

@@ -99,8 +99,10 @@ def _weights_of(solver: Solver, name: str, state: Path) -> Path:
 
 
 def _beyond_caffe(solver: Solver) -> dict[str, object]:
-    """What Caffe does not keep: random numbers, and the position of every data layer."""
+    """What Caffe does not keep: random numbers, the position of every data layer, the scale of an fp16 training."""
+    scales = {} if solver.loss_scale is None else {"loss_scale": solver.team.all(solver.loss_scale.state())}
     return {
+        **scales,
         "iteration": solver.iter,
         "random": solver.team.all([_text(torch.get_rng_state()), *map(_text, torch.cuda.get_rng_state_all())]),
         "data": [[node.layer.state() for node in net.graph.nodes] for net in (solver.net, *solver.test_nets)],
@@ -123,6 +125,9 @@ def _take(solver: Solver, path: Path) -> None:
         for layer, state in pairs:
             if state is not None:
                 layer.load_state(state)
+        if solver.loss_scale is not None and "loss_scale" in kept:
+            scales = kept["loss_scale"]
+            solver.loss_scale.load_state(scales[solver.team.rank % len(scales)])
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(
             f"{path}: not what was written beside the solver state ({error}); delete it to resume as Caffe does, with "

@@ -18,6 +18,7 @@ from caffe_compat.errors import SolverError
 from caffe_compat.paths import Paths
 from caffe_compat.training import memory, nets, rates, snapshots
 from caffe_compat.training.learnable import clip, learnables, regularise, subtract
+from caffe_compat.training.loss_scale import LossScale
 from caffe_compat.training.passes import make_pass
 from caffe_compat.training.report import Pace, log, number, output_lines, tell_updates, values_of
 from caffe_compat.training.rules import find_rule
@@ -93,7 +94,8 @@ class Solver:
             for layer in self.net.layers:
                 layer.overwrites_param_diffs = False
         self._join_team(seed)
-        self._pass = make_pass(precision, channels_last, checkpointing)
+        self.loss_scale = LossScale() if precision == "fp16" else None
+        self._pass = make_pass(precision, channels_last, checkpointing, self.loss_scale)
         self.iter = 0
         self.current_step = 0
         self._learnables = learnables(self.net)
