@@ -1,0 +1,117 @@
+"""Through a net layer by layer: which blob holds which value, what is left out, what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from onnx import GraphProto, TensorProto, ValueInfoProto, helper
+
+from caffe_compat import Net
+from caffe_compat.errors import LayerError, NetError
+from caffe_compat.graph import Node
+from converters.check import deciding_blob
+from converters.onnx_graph.finishing import finish
+from converters.onnx_graph.registry import BatchFixed, Dims, Place, find_rule
+from converters.onnx_graph.rules.structural import is_left_out
+from converters.onnx_graph.writing import Writer
+
+#: The name of the output that ``Walk.add_labels`` adds.
+LABELS = "labels"
+
+
+class Walk:
+    """One way through a net's layers, which are set to the shapes ``dims``.
+
+    Raises:
+        NetError: with every layer that cannot be expressed; BatchFixed: with every one that cannot with an open batch.
+    """
+
+    def __init__(self, net: Net, dims: Mapping[str, Dims]) -> None:
+        self.net, self.dims = net, dims
+        self.writer = Writer()
+        self._values: dict[str, str | None] = {name: name for name in net.graph.feeds}
+        """Blob → the value that it holds by now, None where a layer makes it that is left out."""
+        self._makers: dict[str, tuple[str, str]] = {}
+        """Value → the blob that held it first, and the layer that made it."""
+        self._left_out: list[Node] = []
+        self._read: set[str | None] = set()
+        """Values that layers of the model read."""
+        self._labels: list[tuple[str, ValueInfoProto]] = []
+        problems: list[str] = []
+        fixed: list[str] = []
+        for node in net.graph.nodes:
+            if node.layer.is_source:
+                continue
+            try:
+                self._express(node)
+            except BatchFixed as error:
+                fixed += error.at(node.where)
+            except LayerError as error:
+                problems += error.at(node.where)
+            for top in node.tops:  # what follows is judged all the same
+                self._values.setdefault(top, top)
+        if problems:
+            raise NetError([f"{problem}" for problem in problems])
+        if fixed:
+            raise BatchFixed(fixed)
+        if self._left_out:
+            told = ", ".join(f"{node.layer.name} ({node.layer.type})" for node in self._left_out)
+            self.writer.remarks.append(f"left out: {told}")
+
+    def _express(self, node: Node) -> None:
+        bottoms = [self._values[bottom] for bottom in node.bottoms]
+        if is_left_out(node.layer):
+            self._left_out.append(node)
+        elif None in bottoms:
+            missing = node.bottoms[bottoms.index(None)]
+            raise LayerError(f"reads {missing!r}, which a loss or a measure makes; expected none, they are left out")
+        elif node.layer.type not in ("Split", "Silence"):
+            self._read.update(bottoms)
+        own_dims = ([tuple(self.dims[name]) for name in names] for names in (node.bottoms, node.tops))
+        self.writer.begin(node.layer.name)
+        tops = find_rule(node.layer)(self.writer, Place(node, bottoms, *own_dims))
+        for blob, value in zip(node.tops, [tops] if isinstance(tops, str) else tops, strict=True):
+            self._values[blob] = value
+            if value is not None:
+                self._makers.setdefault(value, (blob, node.layer.name))
+
+    def add_labels(self) -> None:
+        """One more output: uint8 (N, H, W), the best class of each pixel. Raises NetError."""
+        if LABELS in self.dims:
+            raise NetError(f"there is a blob {LABELS!r} in the net already; expected none, to add that output")
+        name, holds_labels = deciding_blob(self.net)
+        value, dims = self._values[name], self.dims[name]
+        self.writer.begin(LABELS)
+        if holds_labels:
+            labels = self.writer.add("Squeeze", self.writer.whole(value), self.writer.ints([1]))
+        else:
+            labels = self.writer.add("ArgMax", value, axis=1, keepdims=0, select_last_index=1)
+        kind = TensorProto.UINT8 if holds_labels or dims[1] <= 256 else TensorProto.INT32
+        labels = self.writer.add("Cast", labels, to=kind)
+        self._labels = [(labels, helper.make_tensor_value_info(LABELS, kind, (dims[0], *dims[2:])))]
+
+    def graph(self) -> GraphProto:
+        """The finished graph. Raises NetError where the net has no output that is not left out."""
+        outputs = [(self._values[blob], self._info(blob)) for blob in self.net.graph.outputs if self._values[blob]]
+        found = {value for value, _ in outputs}
+        for node in self._left_out:
+            for bottom in node.bottoms:
+                value = self._values[bottom]
+                if value in self._makers and value not in found | self._read:
+                    outputs.append((value, self._info(self._makers[value][0])))
+                    found.add(value)
+        outputs = [(value, info) for value, info in outputs if value not in self.net.graph.feeds] + self._labels
+        if not outputs:
+            raise NetError(f"{self.net.name or 'the net'}: no output but losses and measures, which are left out")
+        names = {
+            value: blob if self._values[blob] == value else f"{blob}/{layer}"
+            for value, (blob, layer) in self._makers.items()
+        }
+        inputs = [self._info(name) for name in self.net.graph.feeds]
+        return finish(self.writer, self.net.name or "net", inputs, outputs, names)
+
+    def _info(self, blob: str) -> ValueInfoProto:
+        """A blob as input or output. Where items are chosen at run time, nothing is said of their number."""
+        chosen = any(node.layer.type == "Filter" for node in self.net.graph.nodes)
+        dims = [None if chosen and isinstance(dim, str) else dim for dim in self.dims[blob]]
+        return helper.make_tensor_value_info(blob, TensorProto.FLOAT, dims)
