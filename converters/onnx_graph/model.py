@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import onnx
@@ -97,3 +98,19 @@ def _describe(net: Net) -> dict[str, str]:
     except NetError:
         return said  # no segmentation
     return said if holds_labels else said | {"classes": str(net.blobs[name].shape[1])}
+
+
+@contextmanager
+def without_samples(net: Net) -> Iterator[list[str]]:
+    """While Dropout that samples in TEST passes everything on, so that the outputs follow from the inputs alone.
+
+    Gives the names of these layers.
+    """
+    sampling = [node.layer for node in net.graph.nodes if getattr(node.layer, "samples_in_test", False)]
+    for layer in sampling:
+        layer.samples_in_test = False
+    try:
+        yield [layer.name for layer in sampling]
+    finally:
+        for layer in sampling:
+            layer.samples_in_test = True

@@ -56,12 +56,13 @@ _rules: dict[str, Rule] = {}
 
 _NO_OPERATOR = "; leave it out of the net, and run it beside the model"
 _INEXPRESSIBLE = {
-    "AdaptiveBiasChannel": "its rounds over each image's own labels are no graph",
+    "AdaptiveBiasChannel": "it raises scores by labels, as trainings with weak labels do; leave it out of the net",
+    "BiasChannel": "it raises scores by labels, as trainings with weak labels do; leave it out of the net",
     "DenseCRF": "ONNX has no operator for the filter on a permutohedral lattice" + _NO_OPERATOR,
     "DomainTransform": "ONNX has no operator for its recursion from pixel to pixel" + _NO_OPERATOR,
     "DomainTransformForwardOnly": "ONNX has no operator for its recursion from pixel to pixel" + _NO_OPERATOR,
     "MultiStageMeanfield": "ONNX has no operator for the filter on a permutohedral lattice" + _NO_OPERATOR,
-    "UniqueLabel": "the length of its list depends on the image, and the list is filled up",
+    "UniqueLabel": "it lists labels, as trainings with weak labels do; leave it out of the net",
 }
 
 

@@ -51,7 +51,7 @@ class Walk:
             for top in node.tops:  # what follows is judged all the same
                 self._values.setdefault(top, top)
         if problems:
-            raise NetError([f"{problem}" for problem in problems])
+            raise NetError(problems)
         if fixed:
             raise BatchFixed(fixed)
         if self._left_out:
@@ -92,7 +92,9 @@ class Walk:
 
     def graph(self) -> GraphProto:
         """The finished graph. Raises NetError where the net has no output that is not left out."""
-        outputs = [(self._values[blob], self._info(blob)) for blob in self.net.graph.outputs if self._values[blob]]
+        graph = self.net.graph
+        made = [blob for blob in graph.outputs if self._values[blob] is not None and blob not in graph.feeds]
+        outputs = [(self._values[blob], self._info(blob)) for blob in made]
         found = {value for value, _ in outputs}
         for node in self._left_out:
             for bottom in node.bottoms:
@@ -100,14 +102,14 @@ class Walk:
                 if value in self._makers and value not in found | self._read:
                     outputs.append((value, self._info(self._makers[value][0])))
                     found.add(value)
-        outputs = [(value, info) for value, info in outputs if value not in self.net.graph.feeds] + self._labels
+        outputs += self._labels
         if not outputs:
             raise NetError(f"{self.net.name or 'the net'}: no output but losses and measures, which are left out")
         names = {
             value: blob if self._values[blob] == value else f"{blob}/{layer}"
             for value, (blob, layer) in self._makers.items()
         }
-        inputs = [self._info(name) for name in self.net.graph.feeds]
+        inputs = [self._info(name) for name in graph.feeds]
         return finish(self.writer, self.net.name or "net", inputs, outputs, names)
 
     def _info(self, blob: str) -> ValueInfoProto:
