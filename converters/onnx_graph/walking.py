@@ -99,7 +99,7 @@ class Walk:
         for node in self._left_out:
             for bottom in node.bottoms:
                 value = self._values[bottom]
-                if value in self._makers and value not in found | self._read:
+                if value is not None and value not in found | self._read | set(graph.feeds):
                     outputs.append((value, self._info(self._makers[value][0])))
                     found.add(value)
         outputs += self._labels
