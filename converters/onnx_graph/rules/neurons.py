@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-
 import numpy as np
 
-from caffe_compat.errors import LayerError
 from converters.onnx_graph.registry import Place, rule
 from converters.onnx_graph.writing import Writer
 
@@ -80,33 +77,3 @@ def power(writer: Writer, place: Place) -> str:
         return writer.add("Expand", writer.constant(constant), writer.shape(x, place.top_dims[0]))
     z = writer.scaled(x, layer.scale, layer.shift)
     return z if layer.power == 1 else writer.add("Pow", z, writer.constant(layer.power))
-
-
-@rule("Dropout")
-def dropout(writer: Writer, place: Place) -> str:
-    """Nothing in TEST; ONNX's own where it samples."""
-    layer = place.layer
-    if not (layer.training or layer.samples_in_test):
-        return place.bottoms[0]
-    writer.remarks.append(f"{layer.name} draws at random in every run, as Bayesian SegNet wants it")
-    return writer.add("Dropout", place.bottoms[0], writer.constant(layer.ratio), writer.constant(True, np.bool_))
-
-
-@rule("DropoutChannel")
-def dropout_channel(writer: Writer, place: Place) -> str:
-    """Nothing in TEST."""
-    if place.layer.training:
-        raise LayerError("it draws whole channels in TRAIN, and ONNX's Dropout values; expected the phase TEST")
-    return place.bottoms[0]
-
-
-@rule("Python spatial_dropout.SpatialDropoutLayer")
-def spatial_dropout(writer: Writer, place: Place) -> str:
-    """ENet's multiplies everything when it does not drop; what it does stands in its text, not in the phase."""
-    settings = ast.literal_eval(place.message.python_param.param_str)
-    if settings["phase"] == "TRAIN":
-        raise LayerError(
-            "it draws whole channels, as its `param_str` says 'phase': 'TRAIN'; expected 'TEST', as in ENet's deploy "
-            "file"
-        )
-    return writer.scaled(place.bottoms[0], 1 / (1 - float(settings["p"])))

@@ -46,3 +46,50 @@ def both(net: caffe.Net, feeds: dict[str, np.ndarray], **options) -> tuple[dict,
     wanted = {value.name for value in run.get_inputs()}
     found = run.run(None, {name: values for name, values in feeds.items() if name in wanted})
     return outputs(net, feeds, names), dict(zip(names, found, strict=True))
+
+
+def images(items: int, height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Pictures of soft patches with noise, (N, 3, H, W), within 0 to 255 without touching either."""
+    random = np.random.default_rng(seed)
+    patches = torch.from_numpy(random.uniform(60, 195, (items, 3, 9, 12)))
+    soft = torch.nn.functional.interpolate(patches, (height, width), mode="bilinear").numpy()
+    return (soft + random.uniform(-15, 15, soft.shape)).astype(np.float32)
+
+
+def lively(net: caffe.Net, feeds: dict[str, np.ndarray], seed: int = 0) -> caffe.Net:
+    """Random weights that keep the activations alive from layer to layer, so that every class is somewhere.
+
+    Weights are drawn as by He et al. (2015); what a BN without statistics of its own multiplies with and adds is what
+    its input's are on these images.
+    """
+    random = np.random.default_rng(seed)
+    for name, values in feeds.items():
+        net.blobs[name].reshape(*values.shape)
+        net.blobs[name].data[...] = values
+    net.reshape()
+    with torch.no_grad():
+        for i, node in enumerate(net.graph.nodes):
+            for param, blob in zip(node.params, node.layer.blobs, strict=True):
+                _fill(blob.data, node.layer.type, param.spec.name, random)
+            if node.layer.is_source or node.layer.is_loss or node.layer.type == "Accuracy":
+                continue
+            if node.layer.type == "BN" and node.layer.affine_only:
+                x = net.blobs[node.bottoms[0]].data
+                mean, deviation = x.mean((0, 2, 3)), x.std((0, 2, 3)) + 1e-3
+                scale, shift = (blob.data.reshape(-1) for blob in node.layer.blobs)
+                scale /= deviation
+                shift -= mean * scale
+            net._forward(i, i)
+    return net
+
+
+def _fill(values: np.ndarray, kind: str, name: str, random: np.random.Generator) -> None:
+    if kind in ("BN", "Scale") and name == "scale":
+        values[...] = random.uniform(0.5, 1.5, values.shape)
+    elif kind == "BatchNorm":
+        values[...] = 1 if name == "weight" else random.uniform(0.5, 1.5, values.shape)
+    elif name == "weight":
+        per_output = values.size / values.shape[1] / 4 if kind == "Deconvolution" else values[0].size
+        values[...] = random.standard_normal(values.shape, np.float32) * np.float32((2 / per_output) ** 0.5)
+    else:
+        values[...] = random.standard_normal(values.shape, np.float32) * np.float32(0.1)
