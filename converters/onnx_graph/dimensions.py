@@ -54,19 +54,20 @@ def free_dims(net: Net) -> dict[str, Dims]:
     more = feeds if items is None else with_batch(net, items + 1)
     try:
         with shapes_for(net, feeds) as shapes, shapes_for(net, more) as shapes_of_more:
-            return {
-                blob: tuple(_dim(*pair, items or 0, f"{blob}.{i}") for i, pair in enumerate(zip(*both, strict=True)))
-                for blob, both in zip(shapes, zip(shapes.values(), shapes_of_more.values(), strict=True), strict=True)
-            }
+            return {blob: _dims(blob, shape, shapes_of_more[blob], items or 0) for blob, shape in shapes.items()}
     except NetError as error:
         raise BatchFixed(error.problems) from error
 
 
-def _dim(size: int, size_of_more: int, items: int, own_name: str) -> int | str:
-    """A fixed size, or the name of one that goes with the number of items."""
-    if size == size_of_more:
-        return size
+def _dims(blob: str, shape: Shape, of_more: Shape, items: int) -> Dims:
+    """What is alike in both shapes, and names for what goes with the number of items."""
+    pairs = enumerate(zip(shape, of_more, strict=True))
+    return tuple(size if size == grown else _name(size, grown, items, f"{blob}.{i}") for i, (size, grown) in pairs)
+
+
+def _name(size: int, grown: int, items: int, otherwise: str) -> str:
+    """Of an axis that grows: so many times the number of items, where that is what it is."""
     times = size // items
-    if (size, size_of_more) != (times * items, times * (items + 1)):
-        return own_name
+    if (size, grown) != (times * items, times * (items + 1)):
+        return otherwise
     return BATCH if times == 1 else f"{times}{BATCH}"

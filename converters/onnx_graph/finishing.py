@@ -34,8 +34,8 @@ def finish(
             final[info.name] = info.name
         else:
             final[value] = info.name
-    nodes = _needed(writer.nodes, {value for value, info in outputs if final[value] == info.name} | _names(outputs))
-    taken = {*final.values(), *_names(outputs)}
+    nodes = _needed(writer.nodes, {name for value, info in outputs for name in (value, info.name)})
+    taken = set(final.values())
     for node in nodes:
         for i, value in enumerate(node.output):
             if value not in final:
@@ -51,10 +51,6 @@ def finish(
         [info for _, info in outputs],
         writer.initializers(constant for constant in writer.constants if constant in used),
     )
-
-
-def _names(outputs: Sequence[tuple[str, ValueInfoProto]]) -> set[str]:
-    return {info.name for _, info in outputs}
 
 
 def _needed(nodes: Sequence[NodeProto], wanted: set[str]) -> list[NodeProto]:

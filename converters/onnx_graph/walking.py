@@ -60,20 +60,22 @@ class Walk:
 
     def _express(self, node: Node) -> None:
         bottoms = [self._values[bottom] for bottom in node.bottoms]
-        if is_left_out(node.layer):
-            self._left_out.append(node)
-        elif None in bottoms:
+        leaves_out = is_left_out(node.layer)
+        if None in bottoms and not leaves_out:
             missing = node.bottoms[bottoms.index(None)]
             raise LayerError(f"reads {missing!r}, which a loss or a measure makes; expected none, they are left out")
-        elif node.layer.type not in ("Split", "Silence"):
-            self._read.update(bottoms)
         own_dims = ([tuple(self.dims[name]) for name in names] for names in (node.bottoms, node.tops))
         self.writer.begin(node.layer.name)
-        tops = find_rule(node.layer)(self.writer, Place(node, bottoms, *own_dims))
-        for blob, value in zip(node.tops, [tops] if isinstance(tops, str) else tops, strict=True):
+        found = find_rule(node.layer)(self.writer, Place(node, bottoms, *own_dims))
+        tops = [found] if isinstance(found, str) else found
+        for blob, value in zip(node.tops, tops, strict=True):
             self._values[blob] = value
-            if value is not None:
+            if value is not None and value not in self.net.graph.feeds:
                 self._makers.setdefault(value, (blob, node.layer.name))
+        if leaves_out:
+            self._left_out.append(node)
+        if any(tops):
+            self._read.update(value for value in bottoms if value not in tops)
 
     def add_labels(self) -> None:
         """One more output: uint8 (N, H, W), the best class of each pixel. Raises NetError."""
@@ -81,6 +83,8 @@ class Walk:
             raise NetError(f"there is a blob {LABELS!r} in the net already; expected none, to add that output")
         name, holds_labels = deciding_blob(self.net)
         value, dims = self._values[name], self.dims[name]
+        if holds_labels and dims[1] != 1:
+            raise NetError(f"the blob {name!r} holds {dims[1]} labels for each pixel; expected one, to add {LABELS!r}")
         self.writer.begin(LABELS)
         if holds_labels:
             labels = self.writer.add("Squeeze", self.writer.whole(value), self.writer.ints([1]))
@@ -92,28 +96,31 @@ class Walk:
 
     def graph(self) -> GraphProto:
         """The finished graph. Raises NetError where the net has no output that is not left out."""
-        graph = self.net.graph
-        made = [blob for blob in graph.outputs if self._values[blob] is not None and blob not in graph.feeds]
-        outputs = [(self._values[blob], self._info(blob)) for blob in made]
-        found = {value for value, _ in outputs}
-        for node in self._left_out:
-            for bottom in node.bottoms:
-                value = self._values[bottom]
-                if value is not None and value not in found | self._read | set(graph.feeds):
-                    outputs.append((value, self._info(self._makers[value][0])))
-                    found.add(value)
-        outputs += self._labels
+        outputs = [(value, self._info(blob, self._name(value, blob))) for value, blob in self._outputs()] + self._labels
         if not outputs:
             raise NetError(f"{self.net.name or 'the net'}: no output but losses and measures, which are left out")
-        names = {
-            value: blob if self._values[blob] == value else f"{blob}/{layer}"
-            for value, (blob, layer) in self._makers.items()
-        }
-        inputs = [self._info(name) for name in graph.feeds]
+        names = {value: self._name(value, blob) for value, (blob, _) in self._makers.items()}
+        inputs = [self._info(name, name) for name in self.net.graph.feeds]
         return finish(self.writer, self.net.name or "net", inputs, outputs, names)
 
-    def _info(self, blob: str) -> ValueInfoProto:
+    def _outputs(self) -> list[tuple[str, str]]:
+        """Value and blob of the net's outputs, then of what only layers read that are left out."""
+        own = [(self._values[blob], blob) for blob in self.net.graph.outputs]
+        outputs = {(value, blob): None for value, blob in own if value not in (None, blob)}
+        known = self._read | {value for value, _ in outputs}
+        read = [self._values[bottom] for node in self._left_out for bottom in node.bottoms]
+        outputs |= {
+            (value, self._makers[value][0]): None for value in read if value in self._makers and value not in known
+        }
+        return list(outputs)
+
+    def _name(self, value: str, blob: str) -> str:
+        """A blob's own name for the last value that it holds, also that of the layer for one before."""
+        is_last = self._values[blob] == value and blob not in self.net.graph.feeds
+        return blob if is_last else f"{blob}/{self._makers[value][1]}"
+
+    def _info(self, blob: str, name: str) -> ValueInfoProto:
         """A blob as input or output. Where items are chosen at run time, nothing is said of their number."""
         chosen = any(node.layer.type == "Filter" for node in self.net.graph.nodes)
         dims = [None if chosen and isinstance(dim, str) else dim for dim in self.dims[blob]]
-        return helper.make_tensor_value_info(blob, TensorProto.FLOAT, dims)
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)

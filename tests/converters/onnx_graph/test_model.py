@@ -98,6 +98,9 @@ def test_labels_of_an_argmax():
 
 
 def test_labels_need_a_map():
+    several = layer("ArgMax", "argmax_param { axis: 1 top_k: 2 }")
+    with pytest.raises(NetError, match="2 labels for each pixel"):
+        to_onnx(net(inputs(x=(2, 3, 5, 6)) + several, dialect="bvlc"), labels=True)
     with pytest.raises(NetError, match="no layer gives a map of labels"):
         to_onnx(net(inputs(x=(2, 3)) + layer("ReLU")), labels=True)
 
@@ -150,6 +153,24 @@ def test_losses_and_measures_are_left_out_and_labels_with_them():
     assert shapes(exported.model.graph.output) == {"score": ("N", 3, 5, 6)}
     assert exported.remarks == ["left out: one (SoftmaxWithLoss), one (Accuracy)"]
     assert compare(built, exported.model)[0].agreement == 1
+
+
+def test_softmax_of_a_loss_takes_the_place_of_its_scores():
+    built = randomised(net(LOSSES.replace('top: "loss"', 'top: "loss" top: "prob"')))
+    assert shapes(to_onnx(built).model.graph.output) == {"prob": ("N", 3, 5, 6)}
+
+
+def test_input_that_is_overwritten():
+    built = net(inputs(**IMAGES) + layer("Power", "power_param { scale: 2 }", tops="x"))
+    graph = to_onnx(built).model.graph
+    assert [value.name for value in (*graph.input, *graph.output)] == ["x", "x/one"]
+
+
+def test_output_that_is_the_input():
+    model = to_onnx(net(inputs(**IMAGES) + layer("Dropout") + layer("ReLU", tops="z"))).model
+    assert [value.name for value in model.graph.output] == ["y", "z"]
+    x = feeds_for(IMAGES)
+    assert np.array_equal(run_model(model, x)["y"], x["x"])
 
 
 def test_what_a_loss_is_used_for_cannot_be_said():
