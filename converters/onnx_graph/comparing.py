@@ -75,7 +75,8 @@ def run_net(net: Net, feeds: dict[str, np.ndarray]) -> None:
 def compare(net: Net, model: ModelProto, feeds: dict[str, np.ndarray] | None = None) -> list[Comparison]:
     """Every output of a model beside the net's, for random inputs or these.
 
-    Dropout that samples makes the two differ; see ``without_samples``.
+    Dropout that samples makes the two differ; see ``model.without_samples``. Near-ties in pooling windows do too: which
+    value is the largest then hangs on rounding. Beside a net in float64 (``net.double()``) only the model's count.
     """
     feeds = feeds or random_feeds(model)
     found = run_model(model, feeds)
@@ -96,20 +97,6 @@ def compare(net: Net, model: ModelProto, feeds: dict[str, np.ndarray] | None = N
             )
         )
     return comparisons
-
-
-def agreement_with_itself(net: Net, feeds: dict[str, np.ndarray]) -> dict[str, float]:
-    """For each output with classes, the share of labels that the net gives in float64 as it does in float32.
-
-    Where this is no larger than a model's agreement, what differs are near-ties, not the model.
-    """
-    labels = []
-    for precise in (False, True):
-        run_net(net.double() if precise else net, feeds)
-        blobs = {name: net.blobs[name].data for name in net.graph.outputs}
-        labels.append({name: values.argmax(1) for name, values in blobs.items() if _has_classes(values)})
-    net.float()
-    return {name: float((labels[0][name] == labels[1][name]).mean()) for name in labels[0]}
 
 
 def _has_classes(values: np.ndarray) -> bool:

@@ -28,12 +28,22 @@ def fitted(path, size, dialect=None):
 
 
 def check(net, model, feeds):
-    """Compare, and see that the labels mean something: at least three classes with a hundredth of the pixels each."""
-    for one in compare(net, model, feeds):
-        print(f"{one.describe()}, {len(next(iter(feeds.values())))} images")
-        assert one.agreement >= LEAST, one
-        shares = np.bincount(net.blobs[one.name].data.argmax(1).ravel())
-        assert (shares > shares.sum() / 100).sum() >= 3
+    """Compare, and see that the labels mean something: at least three classes with a hundredth of the pixels each.
+
+    A near-tie in one of the last pooling windows moves what a large part of the image is made of. Where labels differ
+    for that, the model must agree with the net in float64, which decides such windows as they are.
+    """
+    told = f"{len(next(iter(feeds.values())))} images"
+    (one,) = compare(net, model, feeds)
+    values = net.blobs[one.name].data
+    shares = np.bincount((values if values.shape[1] == 1 else values.argmax(1)).astype(int).ravel())
+    assert (shares > shares.sum() / 100).sum() >= 3
+    print(f"{told}: {one.describe()}")
+    if one.agreement < LEAST:
+        (one,) = compare(net.double(), model, feeds)
+        net.float()
+        print(f"{told}, net in float64: {one.describe()}")
+    assert one.agreement >= LEAST, one
 
 
 def check_one_and_three(net, size):
@@ -102,7 +112,8 @@ def test_trained_on_road_scenes(size):
 def test_published_for_segmentation(name, dialect):
     net = caffe.Net(str(SHARED / "prototxt" / f"{name}.prototxt"), caffe.TEST, dialect=dialect)
     feeds = {"data": images(1, *net.blobs["data"].shape[2:])}
-    check(net, to_onnx(lively(net, feeds)).model, feeds)
+    lively(net, feeds)
+    check(net, to_onnx(net).model, feeds)
 
 
 @needs_shared
