@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
-import onnxruntime
 import torch
 
 import caffe_compat as caffe
+from converters.onnx_graph.comparing import run_model
 from converters.onnx_graph.model import to_onnx
 
 
-def session(model):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+def layer(kind: str, param: str = "", bottoms: str = "x", tops: str = "y") -> str:
+    """The text of a layer called ``one``; several bottoms or tops have blanks between."""
+    lines = [f'bottom: "{name}"' for name in bottoms.split()] + [f'top: "{name}"' for name in tops.split()]
+    return f'layer {{ name: "one" type: "{kind}" {" ".join(lines)} {param} }}\n'
 
 
 def randomised(net: caffe.Net, seed: int = 0) -> caffe.Net:
@@ -28,7 +30,7 @@ def randomised(net: caffe.Net, seed: int = 0) -> caffe.Net:
     return net
 
 
-def outputs(net: caffe.Net, feeds: dict[str, np.ndarray], names) -> dict[str, np.ndarray]:
+def outputs(net: caffe.Net, feeds: dict[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
     """What the net computes in the blobs of these names."""
     for name, values in feeds.items():
         net.blobs[name].reshape(*values.shape)
@@ -40,12 +42,29 @@ def outputs(net: caffe.Net, feeds: dict[str, np.ndarray], names) -> dict[str, np
 
 
 def both(net: caffe.Net, feeds: dict[str, np.ndarray], **options) -> tuple[dict, dict]:
-    """The outputs of the net, and those of its model."""
-    run = session(to_onnx(net, **options).model)
-    names = [output.name for output in run.get_outputs()]
-    wanted = {value.name for value in run.get_inputs()}
-    found = run.run(None, {name: values for name, values in feeds.items() if name in wanted})
-    return outputs(net, feeds, names), dict(zip(names, found, strict=True))
+    """The outputs of the net, and those of its model; feeds that the model does not have are the net's alone."""
+    model = to_onnx(net, **options).model
+    found = run_model(model, {value.name: feeds[value.name] for value in model.graph.input})
+    return outputs(net, feeds, found), found
+
+
+def feeds_for(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Random inputs, and labels of class 0."""
+    random = np.random.default_rng(1)
+    return {
+        name: np.zeros(shape, np.float32) if name == "label" else random.normal(size=shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    """The same float32 outputs, but for 1e-5 of a value or of the largest."""
+    assert one.keys() == other.keys() and one
+    for name, expected in one.items():
+        found = other[name]
+        assert found.shape == expected.shape and found.dtype == np.float32, name
+        scale = np.abs(expected[np.isfinite(expected)]).max(initial=1e-3)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
 
 
 def images(items: int, height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -10,17 +10,17 @@ from caffe_compat import registry
 from caffe_compat.errors import LayerError, NetError
 from tests.caffe_compat.nets import AUTOENCODER, inputs, net
 
-onnx = pytest.importorskip("onnx", reason="needs onnx, the optional extra")
+pytest.importorskip("onnx", reason="needs onnx, the optional extra")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime, the optional extra")
 
-from converters.onnx_graph.comparing import compare, run_model  # noqa: E402
-from converters.onnx_graph.model import to_onnx, without_samples  # noqa: E402
-from converters.onnx_graph.registry import find_rule, rule  # noqa: E402
-from converters.onnx_graph.rules import structural  # noqa: E402
-from converters.translate import translate  # noqa: E402
-from converters.translation_rules import PYTHON_LAYER  # noqa: E402
-from prototxt.caffe_pb2 import LayerParameter  # noqa: E402
-from tests.converters.onnx_graph.test_rules import assert_same, both, feeds_for, layer, randomised  # noqa: E402
+from converters.onnx_graph.comparing import compare, run_model
+from converters.onnx_graph.model import to_onnx, without_samples
+from converters.onnx_graph.registry import find_rule, rule
+from converters.onnx_graph.rules import structural
+from converters.translate import translate
+from converters.translation_rules import PYTHON_LAYER
+from prototxt.caffe_pb2 import LayerParameter
+from tests.converters.onnx_graph.running import assert_same, both, feeds_for, layer, randomised
 
 IMAGES = {"x": (2, 4, 7, 9)}
 
