@@ -12,7 +12,7 @@ from onnx import ModelProto
 from caffe_compat import Net
 from converters.check import deciding_blob
 from converters.onnx_graph.dimensions import with_batch
-from converters.onnx_graph.rules.structural import is_left_out
+from converters.onnx_graph.registry import is_left_out
 from converters.onnx_graph.walking import LABELS
 
 #: The least share of labels that must agree.

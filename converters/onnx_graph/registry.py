@@ -66,6 +66,23 @@ _INEXPRESSIBLE = {
 }
 
 
+_MEASURES = ("Accuracy", "BinaryAccuracy", "EltwiseAccuracy", "RedAccuracy", "SegAccuracy")
+_WRITERS = ("HDF5Output", "MatWrite")
+
+
+def is_left_out(layer: TorchLayer) -> bool:
+    """Whether a layer does not belong into a model: losses and measures want labels, others write files.
+
+    What they read becomes an output.
+    """
+    return layer.is_loss or layer.type in (*_MEASURES, *_WRITERS)
+
+
+def _nothing(writer: Writer, place: Place) -> list[str | None]:
+    """No node."""
+    return [None] * len(place.top_dims)
+
+
 def rule(*names: str) -> Callable[[Rule], Rule]:
     """Register a rule under Caffe's type names; for a Python layer under ``Python MODULE.CLASS``.
 
@@ -89,5 +106,7 @@ def find_rule(layer: TorchLayer) -> Rule:
     name = f"Python {python.module}.{python.layer}" if layer.type == "Python" else layer.type
     if name in _rules:
         return _rules[name]
+    if is_left_out(layer):
+        return _nothing
     own = f'no rule for it; `@converters.onnx_graph.registry.rule("{name}")` registers one'
     raise LayerError(_INEXPRESSIBLE.get(name, own))

@@ -11,8 +11,7 @@ from caffe_compat.errors import LayerError, NetError
 from caffe_compat.graph import Node
 from converters.check import deciding_blob
 from converters.onnx_graph.finishing import finish
-from converters.onnx_graph.registry import BatchFixed, Dims, Place, find_rule
-from converters.onnx_graph.rules.structural import is_left_out
+from converters.onnx_graph.registry import BatchFixed, Dims, Place, find_rule, is_left_out
 from converters.onnx_graph.writing import Writer
 
 #: The name of the output that ``Walk.add_labels`` adds.

@@ -10,6 +10,7 @@ import torch
 import caffe_compat as caffe
 from converters.onnx_graph.comparing import run_model
 from converters.onnx_graph.model import to_onnx
+from converters.onnx_graph.registry import is_left_out
 
 
 def layer(kind: str, param: str = "", bottoms: str = "x", tops: str = "y") -> str:
@@ -76,28 +77,30 @@ def images(items: int, height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def lively(net: caffe.Net, feeds: dict[str, np.ndarray], seed: int = 0) -> caffe.Net:
-    """Random weights that keep the activations alive from layer to layer, so that every class is somewhere.
+    """Random weights under which the labels of a network for segmentation are patches that follow the colours.
 
-    Weights are drawn as by He et al. (2015); what a BN without statistics of its own multiplies with and adds is what
-    its input's are on these images.
+    Weights are drawn as by He et al. (2015), and what a BN without statistics of its own multiplies with and adds is
+    what its input's are on these images, so that all activations stay alive. The first three channels of every layer
+    pass the image's blue, green and red on, with a fiftieth of the others; the scores are the nearness to one colour
+    for each class. Where the scores are random too, every pixel is about to change its class, and one near-tie in the
+    last pooling changes the labels of one pixel in a hundred, in the net itself too.
     """
     random = np.random.default_rng(seed)
     for name, values in feeds.items():
         net.blobs[name].reshape(*values.shape)
         net.blobs[name].data[...] = values
     net.reshape()
+    convolutions = [node for node in net.graph.nodes if node.layer.type == "Convolution"]
     with torch.no_grad():
         for i, node in enumerate(net.graph.nodes):
             for param, blob in zip(node.params, node.layer.blobs, strict=True):
                 _fill(blob.data, node.layer.type, param.spec.name, random)
-            if node.layer.is_source or node.layer.is_loss or node.layer.type == "Accuracy":
+            if node.layer.is_source or is_left_out(node.layer):
                 continue
+            if node in convolutions and min(node.layer.weight.shape[:2]) >= 3:
+                _pass_colours(node, random, node is convolutions[-1])
             if node.layer.type == "BN" and node.layer.affine_only:
-                x = net.blobs[node.bottoms[0]].data
-                mean, deviation = x.mean((0, 2, 3)), x.std((0, 2, 3)) + 1e-3
-                scale, shift = (blob.data.reshape(-1) for blob in node.layer.blobs)
-                scale /= deviation
-                shift -= mean * scale
+                _normalise(node, net.blobs[node.bottoms[0]].data)
             net._forward(i, i)
     return net
 
@@ -112,3 +115,31 @@ def _fill(values: np.ndarray, kind: str, name: str, random: np.random.Generator)
         values[...] = random.standard_normal(values.shape, np.float32) * np.float32((2 / per_output) ** 0.5)
     else:
         values[...] = random.standard_normal(values.shape, np.float32) * np.float32(0.1)
+
+
+#: The mean and the deviation of the three channels that are colours, behind each BN.
+COLOUR = 1.0, 0.5
+
+
+def _pass_colours(node, random: np.random.Generator, is_last: bool) -> None:
+    """Let the mean of each window's blue, green and red be the first channels, or the scores their nearness."""
+    weight, *bias = (blob.data for blob in node.layer.blobs)
+    window = np.prod(weight.shape[2:])
+    if is_last:
+        prototypes = random.normal(*COLOUR, (len(weight), 3))
+        weight *= 0.02
+        weight[:, :3] = prototypes[:, :, None, None] / window
+        bias[0][...] = -np.square(prototypes).sum(1) / 2
+        return
+    weight[:3] *= 0.02
+    for channel in range(3):
+        weight[channel, channel] += 1 / window
+
+
+def _normalise(node, x: np.ndarray) -> None:
+    """Let a BN give each channel a deviation and a mean; those of a colour are COLOUR's."""
+    scale, shift = (blob.data.reshape(-1) for blob in node.layer.blobs)
+    shift[:3], scale[:3] = COLOUR
+    mean, deviation = x.mean((0, 2, 3)), x.std((0, 2, 3)) + 1e-3
+    scale /= deviation
+    shift -= mean * scale
