@@ -48,11 +48,16 @@ def random_feeds(model: ModelProto, images: int = 2, seed: int = 0) -> dict[str,
     return feeds
 
 
-def run_model(model: ModelProto, feeds: dict[str, np.ndarray], threads: int = 0) -> dict[str, np.ndarray]:
-    """The outputs by ONNX Runtime on the CPU; ``threads`` 0 means as many as there are cores."""
+def open_session(model: ModelProto, threads: int = 0) -> onnxruntime.InferenceSession:
+    """ONNX Runtime on the CPU; ``threads`` 0 means as many as there are cores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def run_model(model: ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs by ONNX Runtime."""
+    session = open_session(model)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, feeds), strict=True))
 

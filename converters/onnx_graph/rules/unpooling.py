@@ -1,7 +1,7 @@
 """Index upsampling and DeconvNet's unpooling, by index arithmetic.
 
-MaxUnpool is no help: its positions count through all planes of a batch, and some engines take the plane to be an even
-multiple of the pooled one. ScatterElements on a plane of zeros has neither limit.
+MaxUnpool is no help: it makes no plane that is smaller than the stride times the pooled one, as 45 rows of 23 are.
+ScatterElements on a plane of zeros makes any.
 """
 
 from __future__ import annotations
