@@ -329,3 +329,9 @@ def test_nothing_but_losses_is_no_model():
     text = inputs(x=(2, 3), label=(2,)) + layer("SoftmaxWithLoss", bottoms="x label", tops="loss")
     with pytest.raises(NetError, match="no output but losses"):
         to_onnx(net(text))
+
+
+def test_weights_that_no_file_holds(monkeypatch):
+    monkeypatch.setattr("converters.onnx_graph.model._LARGEST", 100)
+    with pytest.raises(NetError, match="expected less than 2 GiB"):
+        to_onnx(net(AUTOENCODER))

@@ -238,13 +238,11 @@ def test_same_as_the_net(shapes, text, dialect):
 #: What onnx.reference itself (1.16, 1.23) does not compute as the standard says: it takes the number of images for that
 #: of channels in LRN, and refuses ConvTranspose in groups, the newer one with holes alone.
 NOT_IN_REFERENCE = {
-    *(
-        "Deconvolution in groups",
-        "LRN across channels",
-        "LRN, more than the channels",
-        "Unpooling AVE",
-        "Unpooling TILE",
-    ),
+    "Deconvolution in groups",
+    "LRN across channels",
+    "LRN, more than the channels",
+    "Unpooling AVE",
+    "Unpooling TILE",
 }
 
 
