@@ -13,13 +13,14 @@ from tests.caffe_compat.nets import AUTOENCODER, inputs, net
 pytest.importorskip("onnx", reason="needs onnx, the optional extra")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime, the optional extra")
 
+from converters.onnx_graph import registry as rules
 from converters.onnx_graph.comparing import compare, run_model
 from converters.onnx_graph.model import to_onnx, without_samples
-from converters.onnx_graph.registry import find_rule, rule
 from converters.onnx_graph.rules import structural
 from converters.translate import translate
 from converters.translation_rules import PYTHON_LAYER
 from prototxt.caffe_pb2 import LayerParameter
+from prototxt.dialects import TYPES
 from tests.converters.onnx_graph.running import assert_same, both, feeds_for, layer, randomised
 
 IMAGES = {"x": (2, 4, 7, 9)}
@@ -35,15 +36,14 @@ def shapes(values):
 
 def test_every_type_has_a_rule_or_a_reason():
     """A type that is added to the runtime must be thought of here."""
-    for name in registry.known_types():
-        dialect = next(d for d in ("bvlc", "segnet", "deeplab", "deconvnet", "crf", "enet") if registry.find(name, d))
-        cls = registry.find(name, dialect)
-        if cls.is_source or name == "Python":
+    for name, dialects in TYPES.items():
+        cls = next((cls for dialect in dialects if (cls := registry.find(name, dialect))), None)
+        if cls is None or cls.is_source or name == "Python":
             continue
         fake = cls.__new__(cls)
         fake.__dict__["message"] = LayerParameter(type=name)
         try:
-            find_rule(fake)
+            rules.find_rule(fake)
         except LayerError as error:
             assert "no rule for it" not in str(error), name
 
@@ -192,7 +192,7 @@ def test_everything_that_cannot_be_said_is_said_at_once():
     assert "net.prototxt:3: layer 'first' (BiasChannel)" in first and "'second' (UniqueLabel)" in second
 
 
-def test_own_layer_needs_a_rule_of_its_own():
+def test_own_layer_needs_a_rule_of_its_own(monkeypatch):
     class Twice(caffe.TorchLayer):
         def top_shapes(self, *bottoms):
             return [bottoms[0]]
@@ -200,15 +200,16 @@ def test_own_layer_needs_a_rule_of_its_own():
         def forward(self, *bottoms):
             return bottoms[0] * 2
 
-    if "OnnxTwice" not in registry.known_types():
-        caffe.layer("OnnxTwice")(Twice)
+    monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    monkeypatch.setattr(rules, "_rules", dict(rules._rules))
+    caffe.layer("OnnxTwice")(Twice)
     built = net(inputs(**IMAGES) + layer("OnnxTwice"))
     with pytest.raises(NetError, match=r'no rule for it; .*rule\("OnnxTwice"\)'):
         to_onnx(built)
-    rule("OnnxTwice")(lambda writer, place: writer.scaled(place.bottoms[0], 2))
+    rules.rule("OnnxTwice")(lambda writer, place: writer.scaled(place.bottoms[0], 2))
     assert_same(*both(built, feeds_for(IMAGES)))
     with pytest.raises(ValueError, match="already"):
-        rule("OnnxTwice")(structural.silence)
+        rules.rule("OnnxTwice")(structural.silence)
 
 
 def test_weights_that_layers_share_are_there_once():
