@@ -91,6 +91,7 @@ def lively(net: caffe.Net, feeds: dict[str, np.ndarray], seed: int = 0) -> caffe
         net.blobs[name].data[...] = values
     net.reshape()
     convolutions = [node for node in net.graph.nodes if node.layer.type == "Convolution"]
+    has_holes = False
     with torch.no_grad():
         for i, node in enumerate(net.graph.nodes):
             for param, blob in zip(node.params, node.layer.blobs, strict=True):
@@ -98,7 +99,8 @@ def lively(net: caffe.Net, feeds: dict[str, np.ndarray], seed: int = 0) -> caffe
             if node.layer.is_source or is_left_out(node.layer):
                 continue
             if node in convolutions and min(node.layer.weight.shape[:2]) >= 3:
-                _pass_colours(node, random, node is convolutions[-1])
+                _pass_colours(node, random, has_holes, node is convolutions[-1])
+            has_holes = has_holes or node.layer.type in ("Upsample", "Unpooling")
             if node.layer.type == "BN" and node.layer.affine_only:
                 _normalise(node, net.blobs[node.bottoms[0]].data)
             net._forward(i, i)
@@ -121,19 +123,25 @@ def _fill(values: np.ndarray, kind: str, name: str, random: np.random.Generator)
 COLOUR = 1.0, 0.5
 
 
-def _pass_colours(node, random: np.random.Generator, is_last: bool) -> None:
-    """Let the mean of each window's blue, green and red be the first channels, or the scores their nearness."""
+def _pass_colours(node, random: np.random.Generator, has_holes: bool, is_last: bool) -> None:
+    """Let each place's blue, green and red be the first channels, or the scores their nearness.
+
+    Behind an upsampling it is the mean of the window, which fills the holes.
+    """
     weight, *bias = (blob.data for blob in node.layer.blobs)
-    window = np.prod(weight.shape[2:])
+    window = np.zeros(weight.shape[2:])
+    window[tuple(size // 2 for size in window.shape)] = 1
+    if has_holes:
+        window[...] = 1 / window.size
     if is_last:
         prototypes = random.normal(*COLOUR, (len(weight), 3))
         weight *= 0.02
-        weight[:, :3] = prototypes[:, :, None, None] / window
+        weight[:, :3] = prototypes[:, :, None, None] * window
         bias[0][...] = -np.square(prototypes).sum(1) / 2
         return
     weight[:3] *= 0.02
     for channel in range(3):
-        weight[channel, channel] += 1 / window
+        weight[channel, channel] += window
 
 
 def _normalise(node, x: np.ndarray) -> None:
