@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from caffe_compat import Net
 from caffe_compat.layer_base import Context
@@ -21,6 +22,9 @@ from converters.summary import human
 from prototxt.errors import CaffeError
 from prototxt.files import replacing
 from prototxt.net_file import find_net
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _EPILOG = """\
 examples:
@@ -88,17 +92,17 @@ def _run(args: argparse.Namespace) -> int:
             print(f"{what} {value.name}: {'×'.join(map(str, dims)) or 'scalar'}")
     print("".join(f"note: {remark}\n" for remark in exported.remarks), end="")
     print(f"wrote {target} ({human(size, 'B')}, opset {exported.model.opset_import[0].version})")
-    return _verify(net, args) if args.verify else 0
+    return _verify(net, exported.model, args) if args.verify else 0
 
 
-def _verify(net: Net, args: argparse.Namespace) -> int:
-    """Print how the model of a net compares with it. Returns the exit status."""
+def _verify(net: Net, model: ModelProto, args: argparse.Namespace) -> int:
+    """Print how the model of a net compares with it, in both without samples. Returns the exit status."""
     from converters.onnx_graph.comparing import LEAST, compare
     from converters.onnx_graph.model import to_onnx, without_samples
 
     with without_samples(net) as sampling:
-        model = to_onnx(net, batch=args.batch, labels=args.labels).model
         if sampling and not args.without_samples:
+            model = to_onnx(net, batch=args.batch, labels=args.labels).model
             print("compared without Dropout's samples, which are others in every run")
         comparisons = compare(net, model)
         print("\n".join(comparison.describe() for comparison in comparisons))

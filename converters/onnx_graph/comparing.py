@@ -90,7 +90,7 @@ def compare(net: Net, model: ModelProto, feeds: dict[str, np.ndarray] | None = N
     comparisons = []
     for name, values in found.items():
         are_labels = name == LABELS or name in argmaxes
-        expected = _labels_of(net) if name == LABELS else net.blobs[name].data
+        expected = _labels_of(net) if name == LABELS else _blob(net, name)
         both = [np.asarray(each, np.float32) for each in (expected, values)]
         labels = both if are_labels else [each.argmax(1) for each in both] if _has_classes(values) else None
         comparisons.append(
@@ -102,6 +102,12 @@ def compare(net: Net, model: ModelProto, feeds: dict[str, np.ndarray] | None = N
             )
         )
     return comparisons
+
+
+def _blob(net: Net, output: str) -> np.ndarray:
+    """The values of the blob that an output is: of that name, or an input that a layer overwrites."""
+    overwritten = (name for name in net.graph.feeds if output.startswith(f"{name}/"))
+    return net.blobs[output if output in net.blobs else next(overwritten)].data
 
 
 def _has_classes(values: np.ndarray) -> bool:

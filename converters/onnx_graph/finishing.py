@@ -29,7 +29,7 @@ def finish(
     final = {info.name: info.name for info in inputs} | {constant: constant for constant in writer.constants}
     for value, info in outputs:
         if value in final:  # an input, a constant or an output already
-            node = helper.make_node("Identity", [value], [info.name], name=writer.unique(info.name))
+            node = helper.make_node("Identity", [value], [info.name], name=writer.node_name(info.name))
             writer.nodes.append(node)
             final[info.name] = info.name
         else:

@@ -27,7 +27,7 @@ class Walk:
 
     def __init__(self, net: Net, dims: Mapping[str, Dims]) -> None:
         self.net, self.dims = net, dims
-        self.writer = Writer()
+        self.writer = Writer(net.graph.blobs)
         self._values: dict[str, str | None] = {name: name for name in net.graph.feeds}
         """Blob → the value that it holds by now, None where a layer makes it that is left out."""
         self._makers: dict[str, tuple[str, str]] = {}

@@ -23,9 +23,13 @@ def untaken(name: str, taken: set[str]) -> str:
 
 
 class Writer:
-    """Gathers nodes, layer by layer. Values have provisional names until ``finishing.finish``."""
+    """Gathers nodes, layer by layer. Their outputs have provisional names until ``finishing.finish``.
 
-    def __init__(self) -> None:
+    Args:
+        blobs: names that constants and parameters must not have.
+    """
+
+    def __init__(self, blobs: Iterable[str]) -> None:
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         """Every constant and parameter by its name."""
@@ -34,25 +38,26 @@ class Writer:
         self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._parameters: dict[tuple[int, tuple[int, ...]], str] = {}
         self._whole: dict[str, str] = {}
-        self._taken: set[str] = set()
+        self._names = set(blobs)
+        self._node_names: set[str] = set()
         self._layer = ""
         self._first = 0
 
     def begin(self, layer: str) -> None:
         """What is added from now on belongs to this layer."""
         self.end()
-        self._layer, self._first = self.unique(layer), len(self.nodes)
+        self._layer, self._first = self.node_name(layer), len(self.nodes)
 
     def end(self) -> None:
         """Name the nodes of a layer: after it, and with their operators where they are several."""
         own = self.nodes[self._first :]
         for node in own:
-            node.name = self._layer if len(own) == 1 else self.unique(f"{self._layer}/{node.op_type}")
+            node.name = self._layer if len(own) == 1 else self.node_name(f"{self._layer}/{node.op_type}")
         self._first = len(self.nodes)
 
-    def unique(self, name: str) -> str:
-        """The name, with a number where it is taken."""
-        return untaken(name, self._taken)
+    def node_name(self, name: str) -> str:
+        """The name for a node, with a number where another one has it."""
+        return untaken(name, self._node_names)
 
     def add(self, operator: str, *inputs: str, **attributes: object) -> str:
         """A node with one output. Returns the output."""
@@ -71,7 +76,7 @@ class Writer:
         array = np.ascontiguousarray(values, dtype).reshape(np.shape(values))
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._known:
-            self._known[key] = self.unique(f"constant_{len(self._known) + 1}")
+            self._known[key] = untaken(f"constant_{len(self._known) + 1}", self._names)
             self.constants[self._known[key]] = array
         return self._known[key]
 
@@ -85,7 +90,7 @@ class Writer:
         blob = place.layer.blobs[index]
         key = (id(blob.parameter), tuple(blob.shape if shape is None else shape))
         if key not in self._parameters:
-            self._parameters[key] = self.unique(f"{place.layer.name}.{name}")
+            self._parameters[key] = untaken(f"{place.layer.name}.{name}", self._names)
             self.constants[self._parameters[key]] = place.values(name).reshape(key[1])
         return self._parameters[key]
 

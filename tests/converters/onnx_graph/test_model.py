@@ -162,8 +162,16 @@ def test_softmax_of_a_loss_takes_the_place_of_its_scores():
 
 def test_input_that_is_overwritten():
     built = net(inputs(**IMAGES) + layer("Power", "power_param { scale: 2 }", tops="x"))
-    graph = to_onnx(built).model.graph
-    assert [value.name for value in (*graph.input, *graph.output)] == ["x", "x/one"]
+    model = to_onnx(built).model
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["x", "x/one"]
+    (one,) = compare(built, model)
+    assert one.difference == 0 and one.scale > 255
+
+
+def test_blob_that_is_called_as_a_constant():
+    text = layer("Power", "power_param { scale: 2 }") + layer("Power", "power_param { scale: 3 }", tops="constant_1")
+    built = net(inputs(**IMAGES) + text + layer("PReLU", tops="one.slope"))
+    assert_same(*both(built, feeds_for(IMAGES)))
 
 
 def test_output_that_is_the_input():
