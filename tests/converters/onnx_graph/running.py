@@ -148,6 +148,7 @@ def _normalise(node, x: np.ndarray) -> None:
     """Let a BN give each channel a deviation and a mean; those of a colour are COLOUR's."""
     scale, shift = (blob.data.reshape(-1) for blob in node.layer.blobs)
     shift[:3], scale[:3] = COLOUR
-    mean, deviation = x.mean((0, 2, 3)), x.std((0, 2, 3)) + 1e-3
+    axes = (0, 2, 3) if x[:, 0].size > 1 else None  # a single place has no deviation; that of all channels serves
+    mean, deviation = x.mean(axes), x.std(axes) + 1e-3
     scale /= deviation
     shift -= mean * scale
