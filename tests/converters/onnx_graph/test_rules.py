@@ -62,6 +62,13 @@ CASES = {
         + layer("Upsample", "upsample_param { upsample_h: 7 upsample_w: 9 }", "p m"),
         None,
     ),
+    "Upsample of several values to one place": (
+        PLANES,
+        pooled("kernel_size: 3 stride: 1 pad: 1", "p m")
+        + layer("Convolution", "convolution_param { num_output: 4 kernel_size: 3 pad: 1 }", "p", "c")
+        + layer("Upsample", "upsample_param { upsample_h: 7 upsample_w: 9 }", "c m"),
+        None,
+    ),
     "Upsample by scale": (
         PLANES,
         pooled("kernel_size: 2 stride: 2", "p m")
