@@ -250,6 +250,7 @@ NOT_IN_REFERENCE = {
     "LRN, more than the channels",
     "Unpooling AVE",
     "Unpooling TILE",
+    "Upsample of several values to one place",
 }
 
 
