@@ -100,8 +100,11 @@ class Graph:
         """The number of values in all parameters, shared ones counted for each layer (as Caffe's files hold them)."""
         return sum(math.prod(param.spec.shape) for node in self.nodes for param in node.params)
 
-    def infer_shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
-        """The shapes of all blobs for other input shapes. Raises NetError with every layer that does not fit."""
+    def infer_shapes(self, inputs: Mapping[str, Shape], tell: bool = True) -> dict[str, Shape]:
+        """The shapes of all blobs for other input shapes, what is to know of them logged unless ``tell`` is False.
+
+        Raises NetError with every layer that does not fit.
+        """
         shapes: dict[str, Shape] = {name: tuple(inputs.get(name, self.blobs[name])) for name in self.inputs}
         problems: list[str] = []
         cause: NetError | None = None
@@ -120,7 +123,8 @@ class Graph:
                     shapes.pop(top, None)
         if problems:
             raise NetError(problems) from cause
-        tell_remarks([node for node, before in zip(self.nodes, old, strict=True) if node.bottom_shapes != before])
+        if tell:
+            tell_remarks([node for node, before in zip(self.nodes, old, strict=True) if node.bottom_shapes != before])
         return shapes
 
 

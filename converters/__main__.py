@@ -11,7 +11,8 @@ from caffe_compat.tools.dispatch import Program
 COMMANDS = ("inspect", "diff", "doctor", "resize-net", "set-classes", "set-channels", "absorb", "estimate")
 _EPILOG = """\
 `python -m converters COMMAND --help` explains a command. Whole conversions are commands of their own:
-python -m converters.caffe2torch, python -m converters.torch2caffe, python -m converters.translate.
+python -m converters.caffe2torch, python -m converters.torch2caffe, python -m converters.caffe2onnx,
+python -m converters.translate.
 """
 _PROGRAM = Program(
     "python -m converters",

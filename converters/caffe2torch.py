@@ -12,14 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from caffe_compat import TEST, TRAIN, Net
-from caffe_compat.tools.arguments import image_size, input_shape, root
-from caffe_compat.weights import LoadReport, load_weights
+from caffe_compat.weights import LoadReport
+from converters.building import add_net_arguments, build_net, check_target, told_weights
 from converters.check import check_image
 from converters.summary import summary
 from converters.weight_formats import FORMATS, target_and_writer
-from prototxt.dialects import DIALECTS
 from prototxt.errors import CaffeError
-from prototxt.net_file import find_net, read_net
+from prototxt.net_file import find_net
 
 _EPILOG = """\
 examples:
@@ -43,9 +42,6 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("prototxt", help="a prototxt file, or the name of a network shipped with the project")
-    parser.add_argument(
-        "--weights", metavar="FILE", help="a .caffemodel or .caffemodel.h5 (default: what the fillers give)"
-    )
     parser.add_argument("--output", metavar="FILE", help="the file to write (default: the prototxt's stem, here)")
     parser.add_argument(
         "--format",
@@ -54,16 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--force", action="store_true", help="replace an existing output file")
     parser.add_argument("--phase", choices=("train", "test"), default="test", help="the phase to build (default: test)")
-    parser.add_argument("--dialect", choices=DIALECTS, help="whose Caffe to follow (default: what the file gives away)")
-    parser.add_argument("--input-size", type=image_size, metavar="HxW", help="height and width of the input")
-    parser.add_argument(
-        "--input-shape", type=input_shape, action="append", default=[], metavar="NAME=N,C,H,W",
-        help="shape of one input, or of one top of a data layer (may be repeated)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--root", type=root, action="append", default=[], metavar="OLD=NEW",
-        help="look for files under NEW that the prototxt names under OLD (may be repeated)",
-    )  # fmt: skip
+    add_net_arguments(parser)
     parser.add_argument("--check", metavar="IMAGE", help="run one image; writes its labels as a picture")
     return parser
 
@@ -103,20 +90,17 @@ def convert(
     """
     path = find_net(prototxt)
     target, write = target_and_writer(path.stem, output, kind)
-    if target.exists() and not force:
-        raise CaffeError(f"{target}: exists already; expected a new name (--output), or --force to replace it")
-    if not target.parent.is_dir():
-        raise CaffeError(f"{target}: the folder {target.parent} does not exist; expected an existing one")
-    file = read_net(path, dialect)
-    net = Net(file, phase, dialect=dialect, roots=roots, image_size=input_size, input_shapes=input_shapes)
-    report = load_weights(net.graph, weights) if weights else None
-    if report is not None and not report.matched:
-        file_has, net_has = (", ".join([*names[:4], "…"]) for names in (report.only_in_file, report.only_in_net))
-        raise CaffeError(
-            f"{weights}: weights for {file_has}; expected some for layers of {path}: {net_has}. Give the weights "
-            "of this net, or rename the layers in the prototxt"
-        )
-    write(net, report is not None and bool(report.matched), str(weights or "fillers"))
+    check_target(target, force)
+    net, report = build_net(
+        path,
+        weights=weights,
+        phase=phase,
+        dialect=dialect,
+        input_size=input_size,
+        input_shapes=input_shapes,
+        roots=roots,
+    )
+    write(net, report is not None, str(weights or "fillers"))
     return net, target, report
 
 
@@ -138,10 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kind=args.format,
         )
         print(summary(net.graph))
-        if report is None:
-            print("weights: untrained (what the fillers give); --weights FILE loads a caffemodel")
-        else:
-            print(report.describe(args.weights))
+        print(told_weights(report, args.weights))
         print(f"wrote {target}")
         if args.check:
             print(check_image(net, args.check, target.with_name(target.stem + "_check.png")))

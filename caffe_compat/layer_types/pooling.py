@@ -120,12 +120,12 @@ class Pooling(TorchLayer):
             return y
         return y, positions.to(torch.promote_types(y.dtype, torch.float32))  # half floats count to 256 or 2048
 
-    def _overhang(self, x: torch.Tensor) -> tuple[int, int]:
-        """Rows and columns that the last windows reach beyond the bottom and its padding on the far side."""
+    def overhang(self, plane: Shape) -> tuple[int, int]:
+        """Rows and columns that the last windows reach beyond the last of a plane (H, W)."""
         rows, columns = (
             (out - 1) * stride + window - pad - size
             for out, stride, window, pad, size in zip(
-                self.out_size, self.stride, self.window, self.pad, x.shape[2:], strict=True
+                self.out_size, self.stride, self.window, self.pad, plane, strict=True
             )
         )
         return max(rows, 0), max(columns, 0)
@@ -146,7 +146,7 @@ class Pooling(TorchLayer):
             # torch lets NaN win and gives -inf a position; the smallest maximum tells whether that can matter
             if torch.compiler.is_compiling() or bool(y.detach().amin() > _LOWEST):
                 return y, positions
-        rows, columns = self._overhang(x)
+        rows, columns = self.overhang(x.shape[2:])
         top, left = self.pad
         usable = torch.where(x > _LOWEST, x, -torch.inf)
         padded = F.pad(usable, (left, columns, top, rows), value=-torch.inf)
@@ -159,15 +159,14 @@ class Pooling(TorchLayer):
     def _mean(self, x: torch.Tensor) -> torch.Tensor:
         if self._torch_agrees(x):
             return F.avg_pool2d(x, self.window, self.stride, self.pad, ceil_mode=True, count_include_pad=True)
-        rows, columns = self._overhang(x)
+        rows, columns = self.overhang(x.shape[2:])
         top, left = self.pad
         padded = F.pad(x, (left, columns, top, rows))
         sums = F.avg_pool2d(padded, self.window, self.stride, divisor_override=1)
-        areas = [self._extent(axis, x.shape[2 + axis]).to(x) for axis in (0, 1)]
-        return sums / (areas[0][:, None] * areas[1][None, :])
+        return sums / self.areas(x.shape[2:]).to(x)
 
     def _drawn(self, x: torch.Tensor) -> torch.Tensor:
-        rows, columns = self._overhang(x)
+        rows, columns = self.overhang(x.shape[2:])
         padded = F.pad(x, (0, columns, 0, rows))  # zeros are never drawn before a value
         windows = padded.unfold(2, self.window[0], self.stride[0]).unfold(3, self.window[1], self.stride[1])
         values = windows[:, :, : self.out_size[0], : self.out_size[1]].flatten(4)
@@ -179,8 +178,12 @@ class Pooling(TorchLayer):
         first = reached.to(torch.uint8).max(-1, keepdim=True).indices  # torch promises the first of equal maxima
         return values.gather(-1, first).squeeze(-1)
 
+    def areas(self, plane: Shape) -> torch.Tensor:
+        """How much of each window counts, (h, w): padding does, what lies beyond it does not (Caffe)."""
+        rows, columns = (self._extent(axis, size) for axis, size in enumerate(plane))
+        return rows[:, None] * columns
+
     def _extent(self, axis: int, size: int) -> torch.Tensor:
-        """How much of each window counts: padding does, what lies beyond it does not (Caffe)."""
         start = torch.arange(self.out_size[axis]) * self.stride[axis] - self.pad[axis]
         return (start + self.window[axis]).clamp(max=size + self.pad[axis]) - start
 
