@@ -64,7 +64,7 @@ def translate(
     translated.layer.extend(layer for layer, _ in layers)
     translated = to_current(translated, target)
     added = len(translated.layer) - len(layers)
-    problems += [problem for layer in translated.layer for problem in _unknown(layer, target)]
+    problems += [problem for layer in translated.layer for problem in lacks(layer, target)]
     if problems:
         raise Untranslatable([f"layer {problem}" for problem in problems])
     return translated, [[]] * added + [own for _, own in layers]
@@ -83,8 +83,8 @@ def _inputs_to_fields(layers: list[Weighted], net: NetParameter) -> list[Weighte
     return done
 
 
-def _unknown(layer: LayerParameter, target: str) -> list[str]:
-    """What a layer has that the target lacks."""
+def lacks(layer: LayerParameter, target: str) -> list[str]:
+    """What a layer has that a dialect lacks, one text each."""
     if layer.type in TYPES and target not in TYPES[layer.type]:
         remedy = "; --input-size makes an input of it" if layer.type == "DenseImageData" else ""
         return [f"{layer.name!r}: {target} has no {layer.type}{remedy}"]

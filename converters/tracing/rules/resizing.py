@@ -1,0 +1,117 @@
+"""Interpolation."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from converters.tracing.call import Call, by_axis, fixed
+from converters.tracing.errors import CannotSay
+from converters.tracing.registry import op
+from converters.tracing.values import Blob, Padded, Weight
+
+
+@op("upsample_nearest2d", "_upsample_nearest_exact2d")
+def nearest(call: Call, x: Blob | Padded, *others: object) -> Blob:
+    """Each value as a block: a Deconvolution with ones, as wide as its stride."""
+    x = call.blob(x)
+    factors = _factors(x, call)
+    mode = "nearest" if call.operation == "upsample_nearest2d" else "nearest-exact"
+    if factors is None or not all(
+        _in_blocks(size, factor, mode) for size, factor in zip(x.shape[2:], factors, strict=True)
+    ):
+        raise CannotSay(
+            f"nearest from {x.shape[2:]} to {call.shape[2:]}; expected whole multiples, each value as a block"
+        )
+    return _blocks(call, x, factors)
+
+
+@op("upsample_bilinear2d")
+def bilinear(call: Call, x: Blob | Padded, size: object, corners_stay: bool, *others: object) -> Blob:
+    """Interp where the corners stay; else, for whole factors, edges repeated and a Deconvolution.
+
+    Without ``align_corners`` torch repeats the values at the edge where Caffe's deconvolution has zeros.
+    """
+    x = call.blob(x)
+    height, width = call.shape[2:]
+    if x.shape[2:] == (1, 1):
+        return _blocks(call, x, (height, width))
+    if x.shape == call.shape:
+        return x
+    if corners_stay:
+        return call.add("Interp", x, height=height, width=width)
+    factors = _factors(x, call)
+    if factors is None:
+        raise CannotSay(
+            f"bilinear from {x.shape[2:]} to {(height, width)} with align_corners=False; expected whole multiples, or "
+            "align_corners=True and --dialect deeplab"
+        )
+    for axis in (0, 1):
+        if factors[axis] > 1:
+            x = _edges_repeated(call, x, 2 + axis)
+    windows = [_bilinear_window(factor) for factor in factors]
+    kernel, pad = (tuple(window[i] for window in windows) for i in (0, 1))
+    # filler.hpp, BilinearFiller: the window of each factor is 1 - |i / f - c|
+    filter = torch.outer(*(_bilinear_weights(size) for size in kernel)).float()
+    weights = filter.expand(x.shape[1], 1, *kernel).contiguous().numpy()
+    filler = fixed("bilinear") if kernel[0] == kernel[1] else {}
+    return _depthwise(call, x, weights, kernel, factors, pad, filler)
+
+
+def _factors(x: Blob, call: Call) -> tuple[int, int] | None:
+    sizes = list(zip(x.shape[2:], call.shape[2:], strict=True))
+    return None if any(out % size for size, out in sizes) else tuple(out // size for size, out in sizes)
+
+
+def _in_blocks(size: int, factor: int, mode: str) -> bool:
+    """Whether torch's nearest gives each value ``factor`` times: it multiplies in float32, and may round elsewhere."""
+    values = torch.arange(size, dtype=torch.float32)
+    return torch.equal(
+        F.interpolate(values[None, None], size * factor, mode=mode)[0, 0], values.repeat_interleave(factor)
+    )
+
+
+def _blocks(call: Call, x: Blob, factors: tuple[int, int]) -> Blob:
+    weights = torch.ones(x.shape[1], 1, *factors).numpy()
+    return _depthwise(call, x, weights, factors, factors, (0, 0), fixed("constant", value=1))
+
+
+def _bilinear_window(factor: int) -> tuple[int, int]:
+    """The kernel for a factor and the padding that takes the repeated edge away again; 1 and 0 for a factor of 1."""
+    return (1, 0) if factor == 1 else (2 * factor - factor % 2, (factor - factor % 2) // 2 + factor)
+
+
+def _bilinear_weights(kernel: int) -> torch.Tensor:
+    half = (kernel + 1) // 2
+    centre = (2 * half - 1 - half % 2) / (2.0 * half)
+    return 1 - (torch.arange(kernel, dtype=torch.float64) / half - centre).abs()
+
+
+def _depthwise(
+    call: Call,
+    x: Blob,
+    weights: object,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    filler: dict[str, object],
+) -> Blob:
+    return call.add(
+        "Deconvolution",
+        x,
+        weights=(Weight(weights),),
+        num_output=x.shape[1],
+        group=x.shape[1],
+        bias_term=False,
+        **by_axis("kernel", "kernel_size", kernel),
+        **by_axis("stride", "stride", stride),
+        **by_axis("pad", "pad", pad),
+        **filler,
+    )
+
+
+def _edges_repeated(call: Call, x: Blob, axis: int) -> Blob:
+    """The first and the last row or column twice."""
+    first, last = call.window(x, axis, 0, 1, "_first"), call.window(x, axis, x.shape[axis] - 1, 1, "_last")
+    shape = (*x.shape[:axis], x.shape[axis] + 2, *x.shape[axis + 1 :])
+    return call.add("Concat", first, x, last, shape=shape, suffix="_edges", **({} if axis == 1 else {"axis": axis}))
