@@ -7,7 +7,7 @@ import math
 import torch
 
 from caffe_compat.errors import LabelError, LayerError
-from caffe_compat.layer_base import TorchLayer
+from caffe_compat.layer_base import TorchLayer, may_look_at_values
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, canonical_axis, check_axes
 from prototxt.caffe_pb2 import LossParameter
@@ -67,7 +67,7 @@ def check_labels(labels: torch.Tensor, classes: int, ignored_by: str = "loss_par
     ``ignored_by`` is the parameter of the layer that names the ignored label; empty where none does. A compiled net
     does not look.
     """
-    if torch.compiler.is_compiling() or not labels.numel():
+    if not may_look_at_values() or not labels.numel():
         return
     lowest, highest = torch.aminmax(labels)
     if not bool((lowest < 0) | (highest >= classes)):

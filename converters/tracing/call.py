@@ -104,12 +104,13 @@ class Call:
             shape=(n, channels, height + 2 * rows, width + 2 * columns),
             weights=(Weight(torch.ones(channels, 1, 1, 1).numpy()),),
             suffix="_pad",
+            param=FIXED,
             num_output=channels,
             group=channels,
             bias_term=False,
+            weight_filler={"type": "constant", "value": 1},
             **by_axis("kernel", "kernel_size", (1, 1)),
             **by_axis("pad", "pad", (rows, columns)),
-            **fixed("constant", value=1),
         )
         wide = self.window(wide, 2, rows - above, padded.shape[2])
         return self.window(wide, 3, columns - left, padded.shape[3])
@@ -139,9 +140,8 @@ def by_axis(stem: str, single: str, values: tuple[int, int]) -> dict[str, int]:
     return {f"{stem}_h": values[0], f"{stem}_w": values[1]}
 
 
-def fixed(filler: str, **params: object) -> dict[str, object]:
-    """Weights that the prototxt alone can make and that never learn."""
-    return {"weight_filler": {"type": filler, **params}, "param": [{"lr_mult": 0, "decay_mult": 0}]}
+#: The settings of weights that never learn.
+FIXED = [{"lr_mult": 0, "decay_mult": 0}]
 
 
 def pair(value: object) -> tuple[int, int]:

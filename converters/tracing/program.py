@@ -54,8 +54,8 @@ def export(module: nn.Module | ExportedProgram, inputs: Sequence[torch.Tensor]) 
     except Exception as error:  # whatever the module's own code raises ends here too
         first = str(error).strip().splitlines()[:1]
         raise CaffeError(
-            f"{type(module).__name__}: torch.export cannot trace it: {type(error).__name__}: {' '.join(first)}. Expected a "
-            "module whose forward takes these inputs and does not look at their values"
+            f"{type(module).__name__}: torch.export cannot trace it: {type(error).__name__}: {' '.join(first)}. "
+            "Expected a module whose forward takes these inputs and does not look at their values"
         ) from error
     finally:
         for part, mode in modes.items():

@@ -159,6 +159,8 @@ class _Translation:
     def _outputs(self, node: torch.fx.Node) -> list[str]:
         names = []
         for spec, value in zip(self.program.graph_signature.output_specs, self._resolve(node.args[0]), strict=True):
+            if spec.kind == OutputKind.USER_INPUT_MUTATION:
+                continue  # a first layer that works in place; the net leaves its input alone
             if spec.kind != OutputKind.USER_OUTPUT:
                 self.problems.append(
                     f"{spec.target or 'the module'}: written to while it runs ({spec.kind.name.lower()}); expected a "

@@ -129,8 +129,8 @@ def _along(call: Call, x: Blob, constant: Constant) -> tuple[int, Weight]:
 def _per_channel(call: Call, x: Blob, axis: int, weight: Weight) -> torch.Tensor:
     if axis != 1 or weight.values.ndim != 1 or len(x.shape) != 4 or not call.knows("BN"):
         raise CannotSay(
-            f"a constant of the shape {weight.values.shape} from axis {axis} on for {x.shape}; expected a value for each "
-            "channel of (N, C, H, W): --dialect bvlc takes others"
+            f"a constant of the shape {weight.values.shape} from axis {axis} on for {x.shape}; expected a value "
+            "for each channel of (N, C, H, W): --dialect bvlc takes others"
         )
     return torch.from_numpy(weight.values).view(1, -1, 1, 1)
 

@@ -63,8 +63,8 @@ def deconvolution(
     padding, extra = pair(padding), pair(output_padding)
     if any(more > pad for more, pad in zip(extra, padding, strict=True)):
         raise CannotSay(
-            f"output_padding {extra} with padding {padding}; expected output_padding up to padding: Caffe's Deconvolution "
-            "gives nothing beyond what its filters reach"
+            f"output_padding {extra} with padding {padding}; expected output_padding up to padding: Caffe's "
+            "Deconvolution gives nothing beyond what its filters reach"
         )
     pad = (padding[0] - extra[0], padding[1] - extra[1])
     channels, sizes = weight.tensor.shape[1] * groups, call.shape[2:]
@@ -73,7 +73,9 @@ def deconvolution(
         call.blob(x),
         shape=(call.shape[0], channels, sizes[0] + extra[0], sizes[1] + extra[1]),
         weights=weights,
-        **_window(channels, tuple(weight.tensor.shape[2:]), pair(stride), pad, pair(dilation), groups, bias),
+        convolution_param=_window(
+            channels, tuple(weight.tensor.shape[2:]), pair(stride), pad, pair(dilation), groups, bias
+        ),
     )
     for axis in (0, 1):
         y = call.window(y, 2 + axis, extra[axis], sizes[axis])

@@ -26,7 +26,8 @@ def batch_norm(
 ) -> list[Blob]:
     """Where the dialect has it, SegNet's BN as scale and shift, computed in float64; else BatchNorm, then Scale.
 
-    scale = weight / sqrt(variance + eps), shift = bias - mean scale. BatchNorm and Scale hold torch's numbers as they are.
+    scale = weight / sqrt(variance + eps), shift = bias - mean scale. BatchNorm and Scale hold torch's numbers as they
+    are.
     """
     x = call.blob(x)
     if call.knows("BN"):

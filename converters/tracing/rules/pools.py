@@ -128,9 +128,9 @@ def _pool(
         **by_axis("stride", "stride", stride),
         **by_axis("pad", "pad", pad),
     }
-    if made != sizes and call.writer.knows_field("PoolingParameter", "round_mode"):
-        if tuple(pooled_size(*axis, clip=pad != (0, 0), round_up=False) for axis in axes) == sizes:
-            params["round_mode"], made = PoolingParameter.FLOOR, sizes
+    floor = tuple(pooled_size(*axis, clip=pad != (0, 0), round_up=False) for axis in axes)
+    if made != sizes == floor and call.writer.knows_field("PoolingParameter", "round_mode"):
+        params["round_mode"], made = PoolingParameter.FLOOR, sizes
     name = call.name()
     shape = (*x.shape[:2], *made)
     tops = [(name, shape), *([(call.name("_mask"), shape)] if with_mask else [])]

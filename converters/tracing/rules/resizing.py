@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from converters.tracing.call import Call, by_axis, fixed
+from converters.tracing.call import FIXED, Call, by_axis
 from converters.tracing.errors import CannotSay
 from converters.tracing.registry import op
 from converters.tracing.values import Blob, Padded, Weight
@@ -54,7 +54,7 @@ def bilinear(call: Call, x: Blob | Padded, size: object, corners_stay: bool, *ot
     # filler.hpp, BilinearFiller: the window of each factor is 1 - |i / f - c|
     filter = torch.outer(*(_bilinear_weights(size) for size in kernel)).float()
     weights = filter.expand(x.shape[1], 1, *kernel).contiguous().numpy()
-    filler = fixed("bilinear") if kernel[0] == kernel[1] else {}
+    filler = {"weight_filler": {"type": "bilinear"}} if kernel[0] == kernel[1] else {}
     return _depthwise(call, x, weights, kernel, factors, pad, filler)
 
 
@@ -73,7 +73,7 @@ def _in_blocks(size: int, factor: int, mode: str) -> bool:
 
 def _blocks(call: Call, x: Blob, factors: tuple[int, int]) -> Blob:
     weights = torch.ones(x.shape[1], 1, *factors).numpy()
-    return _depthwise(call, x, weights, factors, factors, (0, 0), fixed("constant", value=1))
+    return _depthwise(call, x, weights, factors, factors, (0, 0), {"weight_filler": {"type": "constant", "value": 1}})
 
 
 def _bilinear_window(factor: int) -> tuple[int, int]:
@@ -100,13 +100,16 @@ def _depthwise(
         "Deconvolution",
         x,
         weights=(Weight(weights),),
-        num_output=x.shape[1],
-        group=x.shape[1],
-        bias_term=False,
-        **by_axis("kernel", "kernel_size", kernel),
-        **by_axis("stride", "stride", stride),
-        **by_axis("pad", "pad", pad),
-        **filler,
+        param=FIXED,
+        convolution_param={
+            "num_output": x.shape[1],
+            "group": x.shape[1],
+            "bias_term": False,
+            **by_axis("kernel", "kernel_size", kernel),
+            **by_axis("stride", "stride", stride),
+            **by_axis("pad", "pad", pad),
+            **filler,
+        },
     )
 
 
