@@ -22,11 +22,12 @@ from torch.export import ExportedProgram
 
 from caffe_compat import Net
 from caffe_compat.tools.arguments import image_size
+from converters.model_files import model_writers
 from converters.pt_file import load_pt
 from converters.tracing.comparison import largest_difference
 from converters.tracing.source import build, is_module_name, keyword, load_state, shape
 from converters.tracing.translation import module_to_net
-from converters.translate import translate, write_translated
+from converters.translate import translate, write_translated, write_with_layers
 from converters.translation_rules import RULES
 from prototxt.dialects import DIALECTS
 from prototxt.errors import CaffeError
@@ -84,10 +85,16 @@ def to_caffe(net: Net, output: str | Path, dialect: str | None = None, *, force:
         CaffeError: with everything that the dialect cannot say, nothing is written then; a file is there already.
     """
     source = net.graph.source
-    blobs = {name: [blob.data for blob in blobs] for name, blobs in net.params.items()}
     target = dialect or net.dialect
+    if target == net.dialect:
+        stem = Path(output)
+        writers = model_writers(stem, source, None, target)
+        # with its splits and phases: the bytes that Caffe itself would write
+        writers[stem.with_name(stem.name + ".caffemodel")] = net.save
+        return write_with_layers(stem, source, writers, force)
+    blobs = {name: [blob.data for blob in blobs] for name, blobs in net.params.items()}
     own = [blobs.get(layer.name, []) for layer in source.layer]
-    if target != net.dialect and target in RULES:
+    if target in RULES:
         source, own = translate(source, blobs, target)
     return write_translated(source, own, target, output, force=force)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.tools.arguments import image_size
-from converters.model_files import blobs_by_layer, model_writers, write_all
+from converters.model_files import Write, blobs_by_layer, model_writers, write_all
 from converters.translation_rules import PYTHON_LAYER, RULES, Weighted, data_to_input
 from prototxt.caffe_pb2 import LayerParameter, NetParameter
 from prototxt.dialects import FIELDS, TYPES
@@ -133,7 +133,11 @@ def write_translated(
         CaffeError: a file is there already; a field that the dialect does not know.
     """
     stem = Path(output)
-    writers = model_writers(stem, net, blobs, dialect)
+    return write_with_layers(stem, net, model_writers(stem, net, blobs, dialect), force)
+
+
+def write_with_layers(stem: Path, net: NetParameter, writers: dict[Path, Write], force: bool) -> list[Path]:
+    """Write a net's files, and the Python layer if it has one. Raises CaffeError: a file is there already."""
     if any(layer.python_param.module == PYTHON_LAYER.stem for layer in net.layer):
         writers[stem.with_name(PYTHON_LAYER.name)] = lambda draft: draft.write_bytes(PYTHON_LAYER.read_bytes())
     return write_all(writers, force, [PYTHON_LAYER.name])
