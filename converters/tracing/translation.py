@@ -11,18 +11,20 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
+from caffe_compat.build_graph import build_graph
 from converters.tracing import rules as rules  # registers them
 from converters.tracing.call import Call
 from converters.tracing.errors import CannotSay
 from converters.tracing.finishing import keep_outputs, run_in_place, share, silence
 from converters.tracing.program import export, is_item
 from converters.tracing.registry import find
-from converters.tracing.values import Blob, Constant, Padded
+from converters.tracing.values import Blob, Constant, Padded, Shape
 from converters.tracing.writer import Writer
 from converters.translate import Untranslatable, lacks
 from converters.translation_rules import upsample_to_python
-from prototxt.caffe_pb2 import NetParameter
+from prototxt.caffe_pb2 import TEST, NetParameter
 from prototxt.dialects import check_dialect
+from prototxt.net_file import NetFile
 
 
 @dataclass
@@ -65,6 +67,8 @@ def module_to_net(
         raise Untranslatable("deconvnet reads files of the generation V1 alone; expected another dialect")
     translation = _Translation(program, Writer(target))
     net, input_names, outputs = translation.run()
+    if not translation.problems:
+        _check_shapes(net, outputs, translation.shapes, target)
     net.name = name or (type(module).__name__ if isinstance(module, nn.Module) else "program")
     _replace_upsamples(net, translation.writer)
     translation.problems += [f"layer {problem}" for layer in net.layer for problem in lacks(layer, target)]
@@ -83,6 +87,8 @@ class _Translation:
         self.writer = writer
         self.problems: list[str] = []
         self.values: dict[torch.fx.Node, object] = {}
+        self.shapes: list[Shape] = []
+        """Of the outputs."""
 
     def run(self) -> tuple[NetParameter, list[str], list[str]]:
         """The net, and the blobs of its inputs and outputs."""
@@ -142,7 +148,7 @@ class _Translation:
             if not _depends(args) and not _depends(kwargs):
                 return _computed(node, args, kwargs)
             if rule is None:
-                raise CannotSay("Caffe has no layer for it")
+                raise CannotSay("it has no translation to Caffe's layers")
             return rule(call, *_by_schema(node.target._schema, args, kwargs))
         except CannotSay as error:
             self.problems += [f"{call.where}: {problem}" for problem in error.problems]
@@ -168,10 +174,28 @@ class _Translation:
                 )
                 continue
             try:
-                names.append(Call(node, self.writer).blob(value).name)
+                blob = Call(node, self.writer).blob(value)
+                names.append(blob.name)
+                self.shapes.append(blob.shape)
             except CannotSay as error:
                 self.problems += [f"output {len(names)}: {problem}" for problem in error.problems]
         return names
+
+
+def _check_shapes(net: NetParameter, outputs: Sequence[str], shapes: Sequence[Shape], dialect: str) -> None:
+    """See that the net can be built and gives torch's shapes, before anything is written.
+
+    Raises:
+        NetError: it cannot be built; Untranslatable: other shapes.
+    """
+    graph = build_graph(NetFile.from_message(net, dialect), TEST, dialect=dialect)
+    problems = [
+        f"output {name!r}: {tuple(graph.blobs[name])} in Caffe; expected torch's {shape}"
+        for name, shape in zip(outputs, shapes, strict=True)
+        if tuple(graph.blobs[name]) != shape
+    ]
+    if problems:
+        raise Untranslatable(problems)
 
 
 def _depends(value: object) -> bool:
@@ -186,7 +210,7 @@ def _computed(node: torch.fx.Node, args: list[object], kwargs: dict[str, object]
     if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
         raise CannotSay("draws random numbers; expected a module that gives the same each time")
     if not isinstance(node.target, torch._ops.OpOverload):
-        raise CannotSay("Caffe has no layer for it")
+        raise CannotSay("it has no translation to Caffe's layers")
     with torch.no_grad():
         result = node.target(*_plain(args), **_plain(kwargs))
     return [Constant(one) for one in result] if isinstance(result, list | tuple) else Constant(result)
