@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from caffe_compat import TEST, Net
+from converters.tracing.program import evaluating
 
 
 def largest_difference(
@@ -25,12 +26,9 @@ def largest_difference(
     ``files`` begin with the prototxt and the caffemodel; the Python layers among them lie beside.
     """
     net = Net(files[0], files[1], TEST, dialect=dialect)
-    modes = {part: part.training for part in module.modules()}
-    with torch.no_grad():
-        expected = pytree.tree_leaves(module.eval()(*(one.clone() for one in inputs)))
+    with torch.no_grad(), evaluating(module):
+        expected = pytree.tree_leaves(module(*(one.clone() for one in inputs)))
         found = net(**dict(zip(input_names, inputs, strict=True)))
-    for part, mode in modes.items():
-        part.training = mode
     pairs = [(one.float(), found[name]) for one, name in zip(expected, output_names, strict=True)]
     worst, size = max(((one - other).abs().max().item(), one.abs().max().item()) for one, other in pairs)
     return f"{worst:.2g} (of {size:.3g})"

@@ -8,7 +8,8 @@ is the identity in ``eval``, and local response normalisation, which torch compo
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -47,27 +48,39 @@ def export(module: nn.Module | ExportedProgram, inputs: Sequence[torch.Tensor]) 
     """
     if isinstance(module, ExportedProgram):
         return _functional(module)
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
     try:
-        return _functional(torch.export.export(module, tuple(inputs), strict=False))
+        with evaluating(module):
+            return _functional(torch.export.export(module, tuple(inputs), strict=False))
     except Exception as error:  # whatever the module's own code raises ends here too
         first = str(error).strip().splitlines()[:1]
         raise CaffeError(
             f"{type(module).__name__}: torch.export cannot trace it: {type(error).__name__}: {' '.join(first)}. "
             "Expected a module whose forward takes these inputs and does not look at their values"
         ) from error
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """``eval()`` for a while; every part has its own mode again afterwards."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
     finally:
         for part, mode in modes.items():
             part.training = mode
 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
-    graph = program.graph
-    for node in list(graph.nodes):
-        if node.target in (torch.ops.aten.dropout.default, torch.ops.aten.dropout_.default):
-            node.target = torch.ops.caffe_segnet.dropout.default
-    program = program.run_decompositions({})
+    dropouts = (torch.ops.aten.dropout.default, torch.ops.aten.dropout_.default)
+    replaced = {node: node.target for node in program.graph.nodes if node.target in dropouts}
+    for node in replaced:
+        node.target = torch.ops.caffe_segnet.dropout.default
+    try:
+        program = program.run_decompositions({})
+    finally:
+        for node, target in replaced.items():
+            node.target = target  # a program that was given stays as it was
     graph = program.graph
     for node in list(graph.nodes):
         if node.target == torch.ops.aten.div.Tensor and (found := _normalisation(node)):

@@ -67,13 +67,13 @@ def module_to_net(
         raise Untranslatable("deconvnet reads files of the generation V1 alone; expected another dialect")
     translation = _Translation(program, Writer(target))
     net, input_names, outputs = translation.run()
-    if not translation.problems:
-        _check_shapes(net, outputs, translation.shapes, target)
     net.name = name or (type(module).__name__ if isinstance(module, nn.Module) else "program")
+    file = NetFile.from_message(net, target)
     _replace_upsamples(net, translation.writer)
     translation.problems += [f"layer {problem}" for layer in net.layer for problem in lacks(layer, target)]
     if translation.problems:
         raise Untranslatable(list(dict.fromkeys(translation.problems)))
+    _check_shapes(file, outputs, translation.shapes)
     weights = translation.writer.weights
     blobs = [[weight.values for weight in weights.get(layer.name, ())] for layer in net.layer]
     return TracedNet(net, blobs, input_names, outputs, target)
@@ -91,7 +91,7 @@ class _Translation:
         """Of the outputs."""
 
     def run(self) -> tuple[NetParameter, list[str], list[str]]:
-        """The net, and the blobs of its inputs and outputs."""
+        """The net, and the blobs of its inputs and outputs; after a problem only layers, in which to look for more."""
         inputs = self._take_inputs()
         outputs: list[str] = []
         for node in self.program.graph.nodes:
@@ -99,9 +99,9 @@ class _Translation:
                 outputs = self._outputs(node)
             elif node.op != "placeholder":
                 self.values[node] = self._value(node)
-        if self.problems:
-            return NetParameter(), [], []
         net = self.writer.spec.to_proto()
+        if self.problems:
+            return net, [], []
         names = [blob.name for blob in inputs]
         outputs = keep_outputs(net, names, outputs)
         silence(net, outputs)
@@ -182,13 +182,13 @@ class _Translation:
         return names
 
 
-def _check_shapes(net: NetParameter, outputs: Sequence[str], shapes: Sequence[Shape], dialect: str) -> None:
+def _check_shapes(file: NetFile, outputs: Sequence[str], shapes: Sequence[Shape]) -> None:
     """See that the net can be built and gives torch's shapes, before anything is written.
 
     Raises:
         NetError: it cannot be built; Untranslatable: other shapes.
     """
-    graph = build_graph(NetFile.from_message(net, dialect), TEST, dialect=dialect)
+    graph = build_graph(file, TEST)
     problems = [
         f"output {name!r}: {tuple(graph.blobs[name])} in Caffe; expected torch's {shape}"
         for name, shape in zip(outputs, shapes, strict=True)

@@ -93,6 +93,12 @@ def inner_product(call: Call, x: Blob | Padded, weight: object, bias: Constant |
     return call.add("InnerProduct", x, weights=weights, num_output=outputs, **_bias_term(bias), **params)
 
 
+@op("conv1d", "conv3d", "conv_transpose1d", "conv_transpose3d")
+def other_axes(call: Call, *others: object) -> Blob:
+    """Nothing: nets of images are what this is for."""
+    raise CannotSay("a convolution over 1 or 3 axes; expected 2: (N, C, H, W)")
+
+
 def _weights(weight: object, bias: Constant | None) -> tuple[Weight, ...]:
     for blob, name in ((weight, "weight"), (bias, "bias")):
         if not (isinstance(blob, Constant) or (blob is None and name == "bias")):

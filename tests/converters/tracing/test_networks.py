@@ -125,7 +125,9 @@ def test_an_exported_program(tmp_path):
     module = randomised(VGG())
     image = torch.randn(1, 3, 16, 16)
     program = torch.export.export(module, (image,))
+    before = str(program.graph)
     module_to_caffe(program, (), tmp_path / "net", name="VGG")
+    assert str(program.graph) == before
     net = caffe.Net(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", caffe.TEST)
     with torch.no_grad():
         assert torch.allclose(net(image)[net.outputs[0]], module(image), atol=1e-6)
@@ -174,6 +176,7 @@ REFUSED = {
     "random beside": (lambda x: x + torch.rand_like(x), "no translation"),
     "SELU": (nn.SELU(), "no translation"),
     "ELU with a scale": (lambda x: torch.ops.aten.elu(x, 1.0, 2.0), "scales 2 and 1"),
+    "one axis": (nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 4, 3)), "1 or 3 axes"),
     "doubles": (lambda x: x.double(), "numbers become float64"),
     "part overwritten": (lambda x: overwrite_part(x), "slice_scatter"),
     "a mask": (lambda x: torch.where(x > 0, x, x * 0.5), "no translation"),
@@ -208,6 +211,9 @@ def test_what_a_dialect_lacks_is_told_by_layer():
         "layer '1': segnet has no ELU",
         "layer '2': segnet has no Clip",
     )
+    with pytest.raises(CaffeError) as caught:
+        module_to_net(nn.Sequential(*module, nn.GELU()), [torch.randn(1, 4, 6, 6)], dialect="segnet")
+    assert len(caught.value.problems) == 4 and "3 (GELU, gelu" in caught.value.problems[0]
     with pytest.raises(CaffeError, match="V1 alone"):
         module_to_net(module, [torch.randn(1, 4, 6, 6)], dialect="deconvnet")
     with pytest.raises(CaffeError, match="unknown dialect 'bvcl'"):
