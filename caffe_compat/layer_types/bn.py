@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from caffe_compat.errors import LayerError
 from caffe_compat.fillers import check_filler
-from caffe_compat.layer_base import BlobSpec, TorchLayer
+from caffe_compat.layer_base import BlobSpec, TorchLayer, may_look_at_values
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, check_axes
 from prototxt.caffe_pb2 import BNParameter
@@ -85,7 +85,7 @@ def normalise(
 
     A tracer gets the same steps as operations of their own, which autograd can follow in the graph that it makes.
     """
-    if not torch.compiler.is_compiling():
+    if may_look_at_values():
         return _Normalise.apply(x, scale, shift, epsilon, overwrite, outside)
     along = (1, -1, *(1,) * (x.dim() - 2))
     axes = [axis for axis in range(x.dim()) if axis != 1]
