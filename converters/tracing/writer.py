@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from converters.tracing.values import Blob, Padded, Shape, Weight
 from prototxt.dialects import FIELDS, TYPES
@@ -68,7 +68,7 @@ class Writer:
         """What stands for the result of an operation that could not be translated, so that all others are tried."""
         return Blob("", shape, net_input(*shape))
 
-    def with_zeros(self, padded: Padded, make: object) -> Blob:
+    def with_zeros(self, padded: Padded, make: Callable[[], Blob]) -> Blob:
         """The blob of a Padded, made once by ``make()``."""
         if id(padded) not in self._put:
             self._put[id(padded)] = padded, make()
