@@ -93,6 +93,13 @@ class Call:
             raise CannotSay("a constant tensor where Caffe takes a blob; expected something computed from the inputs")
         raise CannotSay(f"{value!r} where Caffe takes a blob")
 
+    def plane(self, value: object) -> Blob:
+        """A tensor of planes as a blob. Raises CannotSay for other axes than (N, C, H, W)."""
+        blob = self.blob(value)
+        if len(blob.shape) != 4:
+            raise CannotSay(f"a bottom of the shape {blob.shape}; expected (N, C, H, W)")
+        return blob
+
     def _put_zeros(self, padded: Padded) -> Blob:
         """A 1x1 convolution of each channel with 1 pads its plane; what is too much on one side is cut off."""
         x, (above, below, left, right) = padded.blob, padded.pads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 
 from converters.tracing.values import Weight
 from prototxt.caffe_pb2 import NetParameter
@@ -18,30 +19,36 @@ _MAY_BE_OVERWRITTEN = (
 
 
 def keep_outputs(net: NetParameter, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
-    """Outputs as blobs that no layer takes, which Caffe's outputs are: others, and inputs, are copied by a Split."""
+    """Outputs as blobs that no layer takes, which Caffe's outputs are.
+
+    Others, inputs, and an output that is given more than once, are copied by a Split.
+    """
     taken = {bottom for layer in net.layer for bottom in layer.bottom} | set(inputs)
+    taken |= {output for output, times in Counter(outputs).items() if times > 1}
+    used = {name for layer in net.layer for name in (layer.name, *layer.top)} | set(inputs)
     kept: list[str] = []
     for output in outputs:
-        name, count = output, 2
-        while name in taken or name in kept:
-            name, count = f"{output}_output" if name == output else f"{output}_output_{count}", count + (name != output)
-        if name != output:
+        name = output
+        if output in taken:
+            name = _unused(f"{output}_output", used)
+            used.add(name)
             net.layer.add(name=name, type="Split", bottom=[output], top=[name])
         kept.append(name)
     return kept
 
 
-def silence(net: NetParameter, outputs: Sequence[str]) -> None:
-    """One Silence for all tops that nobody takes and that are no outputs."""
-    taken = {bottom for layer in net.layer for bottom in layer.bottom}
-    unused = [top for layer in net.layer for top in layer.top if top not in taken and top not in outputs]
-    unused = [top for top in unused if not any(top in layer.top for layer in net.layer if layer.type == "Input")]
-    if unused:
-        names = {layer.name for layer in net.layer}
-        name = next(
-            name for name in ("silence", *(f"silence_{i}" for i in range(2, len(names) + 3))) if name not in names
-        )
+def silence(net: NetParameter, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """One Silence for all inputs and tops that nobody takes and that are no outputs: Caffe would make them outputs."""
+    made = dict.fromkeys((*inputs, *(top for layer in net.layer for top in layer.top)))
+    taken = {bottom for layer in net.layer for bottom in layer.bottom} | set(outputs)
+    if unused := [name for name in made if name not in taken]:
+        name = _unused("silence", {layer.name for layer in net.layer})
         net.layer.add(name=name, type="Silence", bottom=unused)
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """The name, with a number behind it if it is used."""
+    return next(one for one in chain([name], (f"{name}_{i}" for i in count(2))) if one not in used)
 
 
 def run_in_place(net: NetParameter, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:

@@ -104,7 +104,7 @@ class _Translation:
             return net, [], []
         names = [blob.name for blob in inputs]
         outputs = keep_outputs(net, names, outputs)
-        silence(net, outputs)
+        silence(net, names, outputs)
         outputs = run_in_place(net, names, outputs)
         share(net, self.writer.weights)
         return net, names, outputs

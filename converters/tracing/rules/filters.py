@@ -29,7 +29,7 @@ def convolution(
         before = (before[0] + x.pads[0], before[1] + x.pads[2])
         after = (after[0] + x.pads[1], after[1] + x.pads[3])
         x = x.blob
-    x = call.blob(x)
+    x = call.plane(x)
     pad = (max(before[0], after[0]), max(before[1], after[1]))
     channels, sizes = weight.tensor.shape[0], list(call.shape[2:])
     # what torch pads less on one side ("same" with an even extent; its stride is 1 then) is cut off afterwards
@@ -60,6 +60,7 @@ def deconvolution(
 ) -> Blob:
     """Deconvolution. ``output_padding`` is less padding on the far side: Caffe pads less, and a Slice cuts the near."""
     weights = _weights(weight, bias)
+    x = call.plane(x)
     padding, extra = pair(padding), pair(output_padding)
     if any(more > pad for more, pad in zip(extra, padding, strict=True)):
         raise CannotSay(
@@ -70,7 +71,7 @@ def deconvolution(
     channels, sizes = weight.tensor.shape[1] * groups, call.shape[2:]
     y = call.add(
         "Deconvolution",
-        call.blob(x),
+        x,
         shape=(call.shape[0], channels, sizes[0] + extra[0], sizes[1] + extra[1]),
         weights=weights,
         convolution_param=_window(

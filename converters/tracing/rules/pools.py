@@ -33,7 +33,7 @@ def max_pool(
     taken = {node.args[1] for node in call.node.users}
     with_mask = 1 in taken
     return _pool(
-        call, call.blob(x), pair(kernel), pair(stride or kernel), pair(padding), PoolingParameter.MAX, with_mask
+        call, call.plane(x), pair(kernel), pair(stride or kernel), pair(padding), PoolingParameter.MAX, with_mask
     )
 
 
@@ -43,7 +43,7 @@ def max_pool_alone(call: Call, x: Blob | Padded, kernel: Sequence[int], *window:
     stride, padding, dilation, _ = window
     if pair(dilation) != (1, 1):
         raise CannotSay(f"dilation {pair(dilation)}; expected none in a pooling")
-    return _pool(call, call.blob(x), pair(kernel), pair(stride or kernel), pair(padding), PoolingParameter.MAX)[0]
+    return _pool(call, call.plane(x), pair(kernel), pair(stride or kernel), pair(padding), PoolingParameter.MAX)[0]
 
 
 @op("avg_pool2d")
@@ -64,13 +64,13 @@ def mean_pool(
         raise CannotSay(
             f"count_include_pad=False with padding {pair(padding)}; expected True: Caffe counts the padding"
         )
-    return _pool(call, call.blob(x), pair(kernel), pair(stride or kernel), pair(padding), PoolingParameter.AVE)[0]
+    return _pool(call, call.plane(x), pair(kernel), pair(stride or kernel), pair(padding), PoolingParameter.AVE)[0]
 
 
 @op("adaptive_avg_pool2d")
 def adaptive_mean_pool(call: Call, x: Blob | Padded, size: Sequence[int]) -> Blob:
     """Pooling over the whole plane, or with equal windows where the plane is a multiple of the output."""
-    return _adaptive(call, call.blob(x), PoolingParameter.AVE)
+    return _adaptive(call, call.plane(x), PoolingParameter.AVE)
 
 
 @op("adaptive_max_pool2d")
@@ -78,7 +78,7 @@ def adaptive_max_pool(call: Call, x: Blob | Padded, size: Sequence[int]) -> list
     """The same with the maximum."""
     if any(node.args[1] == 1 for node in call.node.users):
         raise CannotSay("its indices are used; expected a MaxPool2d with return_indices for that")
-    return [_adaptive(call, call.blob(x), PoolingParameter.MAX)]
+    return [_adaptive(call, call.plane(x), PoolingParameter.MAX)]
 
 
 @op("mean.dim")
@@ -118,7 +118,6 @@ def _pool(
     with_mask: bool = False,
 ) -> list[Blob]:
     """Pooling that gives the operation's own shape; with its mask if asked for."""
-    _check_axes(x)
     sizes = call.shape[2:]
     axes = list(zip(x.shape[2:], kernel, stride, pad, strict=True))
     made = tuple(pooled_size(*axis, clip=pad != (0, 0)) for axis in axes)
@@ -139,7 +138,6 @@ def _pool(
 
 
 def _adaptive(call: Call, x: Blob, method: int) -> Blob:
-    _check_axes(x)
     plane, out = x.shape[2:], call.shape[2:]
     if out == (1, 1):
         return _whole_plane(call, x, method)
@@ -156,8 +154,3 @@ def _adaptive(call: Call, x: Blob, method: int) -> Blob:
 def _whole_plane(call: Call, x: Blob, method: int, suffix: str = "") -> Blob:
     shape: Shape = (*x.shape[:2], 1, 1)
     return call.add("Pooling", x, shape=shape, suffix=suffix, pool=method, global_pooling=True)
-
-
-def _check_axes(x: Blob) -> None:
-    if len(x.shape) != 4:
-        raise CannotSay(f"a bottom of the shape {x.shape}; expected (N, C, H, W)")

@@ -12,22 +12,22 @@ from converters.tracing.values import Blob, Padded, Weight
 
 
 @op("upsample_nearest2d", "_upsample_nearest_exact2d")
-def nearest(call: Call, x: Blob | Padded, *others: object) -> Blob:
+def nearest(call: Call, x: Blob | Padded, size: object, *scales: object) -> Blob:
     """Each value as a block: a Deconvolution with ones, as wide as its stride."""
     x = call.blob(x)
     factors = _factors(x, call)
     mode = "nearest" if call.operation == "upsample_nearest2d" else "nearest-exact"
-    if factors is None or not all(
-        _in_blocks(size, factor, mode) for size, factor in zip(x.shape[2:], factors, strict=True)
-    ):
+    scales = _by_axis(scales)
+    if factors is None or not all(map(_in_blocks, x.shape[2:], factors, scales, (mode, mode))):
         raise CannotSay(
-            f"nearest from {x.shape[2:]} to {call.shape[2:]}; expected whole multiples, each value as a block"
+            f"nearest from {x.shape[2:]} to {call.shape[2:]}{_told(scales)}; expected whole multiples, each value as "
+            "a block"
         )
     return _blocks(call, x, factors)
 
 
 @op("upsample_bilinear2d")
-def bilinear(call: Call, x: Blob | Padded, size: object, corners_stay: bool, *others: object) -> Blob:
+def bilinear(call: Call, x: Blob | Padded, size: object, corners_stay: bool, *scales: object) -> Blob:
     """Interp where the corners stay; else, for whole factors, edges repeated and a Deconvolution.
 
     Without ``align_corners`` torch repeats the values at the edge where Caffe's deconvolution has zeros.
@@ -36,16 +36,18 @@ def bilinear(call: Call, x: Blob | Padded, size: object, corners_stay: bool, *ot
     height, width = call.shape[2:]
     if x.shape[2:] == (1, 1):
         return _blocks(call, x, (height, width))
-    if x.shape == call.shape:
-        return x
     if corners_stay:
-        return call.add("Interp", x, height=height, width=width)
-    factors = _factors(x, call)
-    if factors is None:
+        return x if x.shape == call.shape else call.add("Interp", x, height=height, width=width)
+    factors, scales = _factors(x, call), _by_axis(scales)
+    # a scale that does not give the size exactly still tells torch where the values lie
+    if factors is None or any(scale not in (None, factor) for scale, factor in zip(scales, factors, strict=True)):
         raise CannotSay(
-            f"bilinear from {x.shape[2:]} to {(height, width)} with align_corners=False; expected whole multiples, or "
+            f"bilinear from {x.shape[2:]} to {(height, width)}{_told(scales)} with align_corners=False; expected whole "
+            "multiples, and that scale_factor or none, or "
             "align_corners=True and --dialect deeplab"
         )
+    if factors == (1, 1):
+        return x
     for axis in (0, 1):
         if factors[axis] > 1:
             x = _edges_repeated(call, x, 2 + axis)
@@ -63,12 +65,21 @@ def _factors(x: Blob, call: Call) -> tuple[int, int] | None:
     return None if any(out % size for size, out in sizes) else tuple(out // size for size, out in sizes)
 
 
-def _in_blocks(size: int, factor: int, mode: str) -> bool:
+def _by_axis(scales: tuple[object, ...]) -> tuple[float | None, float | None]:
+    """The scale factors that the operation was given for rows and columns: as one list, or each by itself."""
+    given = scales[0] if len(scales) == 1 else scales
+    return (None, None) if given is None else tuple(given)
+
+
+def _told(scales: tuple[float | None, float | None]) -> str:
+    return "" if scales == (None, None) else f" with the scale factors {scales}"
+
+
+def _in_blocks(size: int, factor: int, scale: float | None, mode: str) -> bool:
     """Whether torch's nearest gives each value ``factor`` times: it multiplies in float32, and may round elsewhere."""
     values = torch.arange(size, dtype=torch.float32)
-    return torch.equal(
-        F.interpolate(values[None, None], size * factor, mode=mode)[0, 0], values.repeat_interleave(factor)
-    )
+    wanted = {"size": size * factor} if scale is None else {"scale_factor": scale}
+    return torch.equal(F.interpolate(values[None, None], mode=mode, **wanted)[0, 0], values.repeat_interleave(factor))
 
 
 def _blocks(call: Call, x: Blob, factors: tuple[int, int]) -> Blob:

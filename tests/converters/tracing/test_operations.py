@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from prototxt.dialects import DIALECTS
+from prototxt.errors import CaffeError
 from tests.converters.tracing.comparing import Calls, both, check, check_each, randomised, types
 
 ODD = (2, 4, 9, 13)
@@ -326,3 +327,24 @@ def test_choosing(tmp_path):
 def test_every_dialect(tmp_path, dialect):
     module = randomised(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)))
     check(tmp_path, module, image(), dialect=dialect)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_a_scale_factor_that_does_not_give_the_size_is_refused(tmp_path, mode):
+    module = Calls(lambda x: F.interpolate(x, scale_factor=3.1, mode=mode))
+    with pytest.raises(CaffeError, match="scale factors"):
+        both(tmp_path, module, image(1, 2, 6, 6))
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 2, 3), nn.ConvTranspose2d(4, 2, 3), nn.MaxPool2d(2)])
+def test_planes_without_a_batch_are_refused(tmp_path, layer):
+    with pytest.raises(CaffeError, match=r"expected \(N, C, H, W\)"):
+        both(tmp_path, layer, image(4, 5, 5))
+
+
+def test_an_output_given_twice(tmp_path):
+    check(tmp_path, Calls(lambda x: (lambda y: (y, y))(F.relu(x))), image())
+
+
+def test_an_input_that_nobody_takes_is_no_output(tmp_path):
+    assert types(check(tmp_path, Calls(lambda x, y: x + 1), image(), image(2, 3)))[-1] == "Silence"
