@@ -80,6 +80,11 @@ def leaves_traces() -> bool:
     return not _recomputing.get()
 
 
+def may_look_at_values() -> bool:
+    """Whether a forward pass may ask what is in a tensor: not while torch traces it."""
+    return not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+
+
 class TorchLayer(nn.Module):
     """One layer. Subclasses say ``bottoms`` and ``tops`` (smallest and largest number, None for any).
 

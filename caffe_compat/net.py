@@ -165,13 +165,13 @@ class Net(PycaffeFace, BatchFace, nn.Module):
         if not torch.is_grad_enabled():  # in-place layers must not write into what the caller gave
             mutable = {node.bottoms[0] for node in self.graph.nodes if node.layer.in_place}
             values = {name: value.clone() if name in mutable else value for name, value in values.items()}
-        for i, node in enumerate(self.graph.nodes):
-            if node.layer.is_source:
+        for i, (node, layer) in enumerate(zip(self.graph.nodes, self.layer.values(), strict=True)):
+            if layer.is_source:
                 continue
             missing = [bottom for bottom in node.bottoms if bottom not in values]
             if missing:
                 raise NetError(f"{node.where}: needs {missing[0]!r}, which was not given; expected {', '.join(feeds)}")
-            outs = self._call(node, *(values[bottom] for bottom in node.bottoms))
+            outs = self._call(node, layer, *(values[bottom] for bottom in node.bottoms))
             values.update(zip(node.tops, outs, strict=True))
             for name in dead_after[i]:
                 values.pop(name, None)
@@ -179,7 +179,7 @@ class Net(PycaffeFace, BatchFace, nn.Module):
 
     def run_source(self, node: Node) -> tuple[torch.Tensor, ...]:
         """What a data layer puts out next, on the net's device and of its type. Raises as the layer."""
-        return tuple(out.to(self._anchor.tensor) for out in self._call(node))
+        return tuple(out.to(self._anchor.tensor) for out in self._call(node, node.layer))
 
     def _last_use(self) -> list[list[str]]:
         """For each node the blobs that nobody needs after it."""
@@ -197,10 +197,13 @@ class Net(PycaffeFace, BatchFace, nn.Module):
                 self._blobs[name].take_shape(shape)
             self.reshape()
 
-    def _call(self, node: Node, *bottoms: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Run one layer. Raises NetError with its place (an error of a file keeps its class)."""
+    def _call(self, node: Node, layer: TorchLayer, *bottoms: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run one layer: the node's, reached through ``self.layer``, where a tracer knows it by its name.
+
+        Raises NetError with its place (an error of a file keeps its class).
+        """
         try:
-            outs = node.layer(*bottoms)
+            outs = layer(*bottoms)
         except LayerError as error:
             raise NetError([text + self._told_files(node, error) for text in error.at(node.where)]) from error
         except (FormatError, MissingFileError) as error:

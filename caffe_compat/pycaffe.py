@@ -185,11 +185,11 @@ class PycaffeFace:
             with torch.enable_grad():
                 wanted = zip(values, node.propagate_down, strict=True)
                 values = [value.detach().requires_grad_(down) for value, down in wanted]
-                outs = self._call(node, *values)
+                outs = self._call(node, node.layer, *values)
             self._records[index] = (values, outs)
         else:
             with torch.no_grad():
-                outs = self._call(node, *values)
+                outs = self._call(node, node.layer, *values)
         for i, (top, out) in enumerate(zip(node.tops, outs, strict=True)):
             if i not in kept:
                 blobs[top].put_data(out.detach().to(self._anchor.tensor.device))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.tools.arguments import image_size
-from converters.model_files import blobs_by_layer, model_writers, write_all
+from converters.model_files import Write, blobs_by_layer, model_writers, write_all
 from converters.translation_rules import PYTHON_LAYER, RULES, Weighted, data_to_input
 from prototxt.caffe_pb2 import LayerParameter, NetParameter
 from prototxt.dialects import FIELDS, TYPES
@@ -64,7 +64,7 @@ def translate(
     translated.layer.extend(layer for layer, _ in layers)
     translated = to_current(translated, target)
     added = len(translated.layer) - len(layers)
-    problems += [problem for layer in translated.layer for problem in _unknown(layer, target)]
+    problems += [problem for layer in translated.layer for problem in lacks(layer, target)]
     if problems:
         raise Untranslatable([f"layer {problem}" for problem in problems])
     return translated, [[]] * added + [own for _, own in layers]
@@ -83,8 +83,8 @@ def _inputs_to_fields(layers: list[Weighted], net: NetParameter) -> list[Weighte
     return done
 
 
-def _unknown(layer: LayerParameter, target: str) -> list[str]:
-    """What a layer has that the target lacks."""
+def lacks(layer: LayerParameter, target: str) -> list[str]:
+    """What a layer has that a dialect lacks, one text each."""
     if layer.type in TYPES and target not in TYPES[layer.type]:
         remedy = "; --input-size makes an input of it" if layer.type == "DenseImageData" else ""
         return [f"{layer.name!r}: {target} has no {layer.type}{remedy}"]
@@ -133,7 +133,11 @@ def write_translated(
         CaffeError: a file is there already; a field that the dialect does not know.
     """
     stem = Path(output)
-    writers = model_writers(stem, net, blobs, dialect)
+    return write_with_layers(stem, net, model_writers(stem, net, blobs, dialect), force)
+
+
+def write_with_layers(stem: Path, net: NetParameter, writers: dict[Path, Write], force: bool) -> list[Path]:
+    """Write a net's files, and the Python layer if it has one. Raises CaffeError: a file is there already."""
     if any(layer.python_param.module == PYTHON_LAYER.stem for layer in net.layer):
         writers[stem.with_name(PYTHON_LAYER.name)] = lambda draft: draft.write_bytes(PYTHON_LAYER.read_bytes())
     return write_all(writers, force, [PYTHON_LAYER.name])

@@ -25,7 +25,8 @@ Rule = Callable[[list[Weighted], list[str]], list[Weighted]]
 PYTHON_LAYER = Path(__file__).parent / "python_layers" / "index_upsampling.py"
 _CLASS = "IndexUpsampling"
 _EPSILON = 1e-9  # of SegNet's BN
-_NORM_SUFFIX = "_norm"
+#: What a BatchNorm is called that goes before the Scale of a name.
+NORM_SUFFIX = "_norm"
 
 
 def without(layer: LayerParameter, *fields: str) -> LayerParameter:
@@ -66,7 +67,7 @@ def _bn_to_scale(layers: list[Weighted], problems: list[str]) -> list[Weighted]:
         scale.scale_param.bias_filler.CopyFrom(layer.bn_param.shift_filler)
         if layer.bn_param.bn_mode == BNParameter.LEARN:
             norm = without(layer, "bn_param", "top", "param")
-            norm.name, norm.type = layer.name + _NORM_SUFFIX, "BatchNorm"
+            norm.name, norm.type = layer.name + NORM_SUFFIX, "BatchNorm"
             norm.top.append(layer.top[0])
             norm.batch_norm_param.use_global_stats = False
             norm.batch_norm_param.eps = _EPSILON
@@ -78,7 +79,8 @@ def _bn_to_scale(layers: list[Weighted], problems: list[str]) -> list[Weighted]:
     return done
 
 
-def _upsample_to_python(layer: LayerParameter) -> LayerParameter | None:
+def upsample_to_python(layer: LayerParameter) -> LayerParameter | None:
+    """The Python layer that stands for an Upsample; None for any other layer."""
     if layer.type != "Upsample":
         return None
     param = layer.upsample_param
@@ -254,7 +256,7 @@ def _refuse_infogain(layers: list[Weighted], problems: list[str]) -> list[Weight
 
 #: target → the rules that lead there, in order.
 RULES: dict[str, Sequence[Rule]] = {
-    "bvlc": (_bn_to_scale, _each(_upsample_to_python), _each(_sampling_to_phase), _each(_tell_accuracy)),
+    "bvlc": (_bn_to_scale, _each(upsample_to_python), _each(_sampling_to_phase), _each(_tell_accuracy)),
     "segnet": (_norms_to_bn, _each(_python_to_upsample), _each(_phase_to_sampling), _each(_tell_accuracy)),
 }
 RULES = {target: (*rules, _refuse_infogain) for target, rules in RULES.items()}

@@ -6,7 +6,7 @@ import torch
 
 from caffe_compat.errors import LayerError
 from caffe_compat.layer_base import BlobSpec, TorchLayer, leaves_traces
-from caffe_compat.layer_types.bn import Normalise
+from caffe_compat.layer_types.bn import normalise
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape
 from prototxt.caffe_pb2 import FillerParameter
@@ -69,7 +69,7 @@ class BatchNorm(TorchLayer):
 
     def by_batch(self, x: torch.Tensor) -> torch.Tensor:
         """With the batch's statistics, which are then stored."""
-        y, mean, variance = Normalise.apply(x, None, None, self.epsilon, self.may_overwrite())
+        y, mean, variance = normalise(x, None, None, self.epsilon, self.may_overwrite())
         self.store(mean, variance, x.numel() // x.shape[1])
         return y
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from caffe_compat.errors import LayerError
 from caffe_compat.fillers import check_filler
-from caffe_compat.layer_base import BlobSpec, TorchLayer
+from caffe_compat.layer_base import BlobSpec, TorchLayer, may_look_at_values
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, check_axes
 from prototxt.caffe_pb2 import BNParameter
@@ -15,7 +15,7 @@ from prototxt.caffe_pb2 import BNParameter
 _EPSILON = 1e-9  # hard-wired in Caffe's BN
 
 
-class Normalise(torch.autograd.Function):
+class _Normalise(torch.autograd.Function):
     """Batch normalisation in Caffe's order of operations, which torch's own folds into one multiplication.
 
     Where a mean is large beside its deviation that order decides the last bits, and near-ties in pooling hang on them.
@@ -73,6 +73,32 @@ class Normalise(torch.autograd.Function):
         return dx, *((dscale.view_as(scale), dshift.view_as(scale)) if learnt else (None, None)), None, None, None
 
 
+def normalise(
+    x: torch.Tensor,
+    scale: torch.Tensor | None,
+    shift: torch.Tensor | None,
+    epsilon: float,
+    overwrite: bool = False,
+    outside: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Batch normalisation as above; into x itself with ``overwrite``.
+
+    A tracer gets the same steps as operations of their own, which autograd can follow in the graph that it makes.
+    """
+    if may_look_at_values():
+        return _Normalise.apply(x, scale, shift, epsilon, overwrite, outside)
+    along = (1, -1, *(1,) * (x.dim() - 2))
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    mean = x.mean(axes)
+    centred = x - mean.view(along)
+    variance = centred.square().mean(axes)
+    deviation = variance.sqrt() + epsilon if outside else (variance + epsilon).sqrt()
+    y = centred / deviation.view(along)
+    if scale is not None:
+        y = y * scale.view(along) + shift.view(along)
+    return y, mean.detach(), variance.detach()
+
+
 @layer("BN")
 class BN(TorchLayer):
     """Scale and shift per channel, with the statistics of the batch (LEARN) or without any (INFERENCE).
@@ -119,7 +145,7 @@ class BN(TorchLayer):
         if not self.affine_only and x.dtype.itemsize < 4 and self.top_count == 1:  # torch keeps half floats half
             return F.batch_norm(x, None, None, self.scale.flatten(), self.shift.flatten(), True, 0.0, _EPSILON)
         if not self.affine_only:
-            y, mean, variance = Normalise.apply(x, self.scale, self.shift, _EPSILON, self.may_overwrite())
+            y, mean, variance = normalise(x, self.scale, self.shift, _EPSILON, self.may_overwrite())
             return (y, mean.view_as(self.scale), variance.view_as(self.scale))[: self.top_count]
         if self.may_overwrite():
             return x.mul_(self.scale).add_(self.shift)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import TorchLayer
+from caffe_compat.layer_base import TorchLayer, may_look_at_values
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, check_axes
 
@@ -55,7 +55,7 @@ class BatchReindex(Choosing):
     def chosen(self, told: torch.Tensor, items: int) -> torch.Tensor:
         """The indices themselves, towards zero where they are no whole numbers (Caffe)."""
         indices = told.detach().to(torch.int64)
-        if not torch.compiler.is_compiling() and indices.numel():
+        if may_look_at_values() and indices.numel():
             lowest, highest = (int(v) for v in torch.aminmax(indices))
             if lowest < 0 or highest >= items:
                 raise LayerError(f"indices from {lowest} to {highest}; expected 0 to {items - 1} for {items} items")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from caffe_compat.errors import LayerError
 from caffe_compat.fillers import check_filler
-from caffe_compat.layer_base import BlobSpec, TorchLayer
+from caffe_compat.layer_base import BlobSpec, TorchLayer, may_look_at_values
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, canonical_axis
 
@@ -99,7 +99,7 @@ class Embed(TorchLayer):
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor:
         """Look up."""
         index = bottoms[0].detach().to(torch.int64)
-        if not torch.compiler.is_compiling() and index.numel():
+        if may_look_at_values() and index.numel():
             low, high = (int(v) for v in torch.aminmax(index))
             if low < 0 or high >= self.rows:
                 raise LayerError(f"indices from {low} to {high}; expected 0 to {self.rows - 1}, below `input_dim`")

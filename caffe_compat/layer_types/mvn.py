@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from caffe_compat.layer_base import TorchLayer
-from caffe_compat.layer_types.bn import Normalise
+from caffe_compat.layer_types.bn import normalise
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, check_axes
 
@@ -40,7 +40,7 @@ class MVN(TorchLayer):
         if not self.scales:
             return x - self.mean(x)
         planes = x.flatten(self.axes[0]).flatten(0, -2).unsqueeze(0)  # as channels of one item
-        return Normalise.apply(planes, None, None, self.epsilon, False, True)[0].view(x.shape)
+        return normalise(planes, None, None, self.epsilon, outside=True)[0].view(x.shape)
 
 
 @layer("MVN", "segnet")

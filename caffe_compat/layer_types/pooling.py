@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from caffe_compat.coordinates import PlaneMap, gathered
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import TorchLayer
+from caffe_compat.layer_base import TorchLayer, may_look_at_values
 from caffe_compat.registry import layer
 from caffe_compat.shapes import MaskShape, Shape, check_axes
 from prototxt.caffe_pb2 import PoolingParameter
@@ -105,6 +105,7 @@ class Pooling(TorchLayer):
                 f"the bottom {tuple(x)} is too small for the window {self.window}; expected a larger input"
             )
         self.out_size = out
+        self.torch_agrees = self._torch_agrees(x[2:])
         shape = (x[0], x[1], *out)
         return [shape, MaskShape(shape, (x[2], x[3]))][: self.top_count]
 
@@ -130,21 +131,21 @@ class Pooling(TorchLayer):
         )
         return max(rows, 0), max(columns, 0)
 
-    def _torch_agrees(self, x: torch.Tensor) -> bool:
+    def _torch_agrees(self, plane: Shape) -> bool:
         """Whether torch's own pooling has the same windows: as many, and not padded beyond half of one."""
         as_many = all(
             pooled_size(size, window, stride, pad, clip=True) == out
             for size, window, stride, pad, out in zip(
-                x.shape[2:], self.window, self.stride, self.pad, self.out_size, strict=True
+                plane, self.window, self.stride, self.pad, self.out_size, strict=True
             )
         )
         return as_many and all(2 * pad <= window for pad, window in zip(self.pad, self.window, strict=True))
 
     def _maximum(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if self._torch_agrees(x):
+        if self.torch_agrees:
             y, positions = F.max_pool2d(x, self.window, self.stride, self.pad, ceil_mode=True, return_indices=True)
             # torch lets NaN win and gives -inf a position; the smallest maximum tells whether that can matter
-            if torch.compiler.is_compiling() or bool(y.detach().amin() > _LOWEST):
+            if not may_look_at_values() or bool(y.detach().amin() > _LOWEST):
                 return y, positions
         rows, columns = self.overhang(x.shape[2:])
         top, left = self.pad
@@ -157,7 +158,7 @@ class Pooling(TorchLayer):
         return y.masked_fill(nothing, _LOWEST), positions.masked_fill(nothing, -1)
 
     def _mean(self, x: torch.Tensor) -> torch.Tensor:
-        if self._torch_agrees(x):
+        if self.torch_agrees:
             return F.avg_pool2d(x, self.window, self.stride, self.pad, ceil_mode=True, count_include_pad=True)
         rows, columns = self.overhang(x.shape[2:])
         top, left = self.pad

@@ -7,7 +7,7 @@ import math
 import torch
 
 from caffe_compat.errors import LabelError, LayerError
-from caffe_compat.layer_base import TorchLayer
+from caffe_compat.layer_base import TorchLayer, may_look_at_values
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, canonical_axis, check_axes
 from prototxt.caffe_pb2 import LossParameter
@@ -29,6 +29,20 @@ class Softmax(TorchLayer):
         return bottoms[0].softmax(self.axis)
 
 
+def _log_losses(
+    scores: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None, counted: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """-w log p[label] of each place, log p, and w (None where it is 1)."""
+    log_prob = scores.log_softmax(1)
+    losses = log_prob.gather(1, labels).clamp_min_(_LOWEST).neg_()
+    factor = counted
+    if weights is not None:
+        factor = weights[labels] if counted is None else weights[labels] * counted
+    if factor is not None:
+        losses.mul_(factor)
+    return losses, log_prob, factor
+
+
 class _NegativeLogLikelihood(torch.autograd.Function):
     """-sum w log p[label], and log p. The gradient is w (p - onehot): Caffe does not differentiate its clamp on p."""
 
@@ -40,13 +54,7 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         weights: torch.Tensor | None,
         counted: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        log_prob = scores.log_softmax(1)
-        losses = log_prob.gather(1, labels).clamp_min_(_LOWEST).neg_()
-        factor = counted
-        if weights is not None:
-            factor = weights[labels] if counted is None else weights[labels] * counted
-        if factor is not None:
-            losses.mul_(factor)
+        losses, log_prob, factor = _log_losses(scores, labels, weights, counted)
         ctx.save_for_backward(log_prob, labels, *(() if factor is None else (factor,)))
         ctx.mark_non_differentiable(log_prob)
         return losses.sum(), log_prob
@@ -67,7 +75,7 @@ def check_labels(labels: torch.Tensor, classes: int, ignored_by: str = "loss_par
     ``ignored_by`` is the parameter of the layer that names the ignored label; empty where none does. A compiled net
     does not look.
     """
-    if torch.compiler.is_compiling() or not labels.numel():
+    if not may_look_at_values() or not labels.numel():
         return
     lowest, highest = torch.aminmax(labels)
     if not bool((lowest < 0) | (highest >= classes)):
@@ -164,7 +172,11 @@ class SoftmaxWithLoss(TorchLayer):
             labels = torch.where(counted, labels, 0)
         check_labels(labels, shape[self.axis])
         weights = scores.new_tensor(self.class_weights) if self.class_weights else None
-        total, log_prob = _NegativeLogLikelihood.apply(scores, labels, weights, counted)
+        if torch.jit.is_tracing():  # a Function of one's own cannot be saved in TorchScript
+            losses, log_prob, _ = _log_losses(scores, labels, weights, counted)
+            total = losses.sum()
+        else:
+            total, log_prob = _NegativeLogLikelihood.apply(scores, labels, weights, counted)
         places = labels.numel()
         number = places if counted is None else counted.count_nonzero()
         loss = (total / self.divisor(items, places, number)).view(self.scalar)

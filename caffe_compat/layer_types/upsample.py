@@ -7,7 +7,7 @@ import math
 import torch
 
 from caffe_compat.errors import LayerError
-from caffe_compat.layer_base import TorchLayer
+from caffe_compat.layer_base import TorchLayer, may_look_at_values
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, check_axes
 
@@ -21,7 +21,7 @@ def put_at(x: torch.Tensor, mask: torch.Tensor, height: int, width: int) -> torc
         LayerError: a position lies outside the plane.
     """
     mask = mask.detach()
-    if not torch.compiler.is_compiling():
+    if may_look_at_values():
         lowest, highest = (v.item() for v in torch.aminmax(mask)) if mask.numel() else (0, 0)
         if not (lowest > -1 and highest < height * width):  # NaN is no position either
             raise LayerError(

@@ -120,7 +120,9 @@ class _Lean:
             live = dict(zip(names, tensors, strict=True))
             for node in nodes:
                 wanted = zip(node.bottoms, node.propagate_down, strict=True)
-                outs = net._call(node, *(live[name] if down else live[name].detach() for name, down in wanted))
+                outs = net._call(
+                    node, node.layer, *(live[name] if down else live[name].detach() for name, down in wanted)
+                )
                 live.update(zip(node.tops, outs, strict=True))
             kept[:] = [name for name in live if name in needed]
             return tuple(live[name] for name in kept)
