@@ -17,6 +17,8 @@ from converters.emitting.plan import Assignment, Plan, Step, Value
 from converters.emitting.stages import stages
 from converters.emitting.writing import shape_text
 
+#: Types that are written around the layer before them, as Caffe's in-place layers are.
+_AROUND = ("BN", "BatchNorm", "Bias", "ELU", "PReLU", "ReLU", "Scale")
 _INDENT = 8
 _PLACE = re.compile(r"\{(\d+)\}")
 
@@ -72,7 +74,7 @@ def _filled(template: str, names: Sequence[str]) -> str:
 
 
 def _fused(plan: Plan, attributes: Mapping[Step, str]) -> Iterator[tuple[Assignment, Step]]:
-    """The assignments of all steps; what works in place stands around what it works on, where the line is not too long.
+    """The assignments of all steps; activations, normalisations and layers in place stand around what they work on.
 
     Each with its first step.
     """
@@ -83,7 +85,8 @@ def _fused(plan: Plan, attributes: Mapping[Step, str]) -> Iterator[tuple[Assignm
         own = f"self.{attributes[step]}" if step in attributes else ""
         for line in step.lines:
             line = line._replace(template=line.template.replace("{self}", own))
-            whole = last and step.in_place and _around(last[0], line, uses)
+            is_around = step.in_place or step.layer.type in _AROUND
+            whole = last and is_around and _around(last[0], line, uses)
             if last and whole:
                 last = whole, last[1]
                 continue

@@ -23,12 +23,17 @@ class BN(nn.Module):
         return x * self.scale + self.shift
 
 
-class BatchBN(BN):
+class BatchBN(nn.Module):
     """SegNet's batch normalisation by the batch itself (``bn_mode: LEARN``), also under ``eval()``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.shift = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise, scale and shift (N, C, H, W)."""
-        return super().forward(normalise(x, 1e-9))
+        return normalise(x, 1e-9) * self.scale + self.shift
 
 
 class BatchNorm(nn.Module):

@@ -36,9 +36,17 @@ class Value:
     kind: str = ""
     """``places`` for a pooling's positions as integers, ``size`` for rows and columns of a plane; else a tensor."""
     needed: bool = False
-    memory: int = 0
-    """Equal for values that Caffe keeps in the same place; 0 for an input."""
     same_as: Value | None = None
+    """The value that a layer passes on as this one."""
+    remark: str = ""
+    """Of an input: what its data layer does to it."""
+    memory: Value | None = None
+    """The first value that Caffe keeps in the same place, None for the value itself."""
+
+    @property
+    def place(self) -> Value:
+        """Equal for values in the same memory."""
+        return self.memory or self
 
 
 class Assignment(NamedTuple):
@@ -128,7 +136,9 @@ def plan(net: Net) -> Plan:
     for index, (node, key) in enumerate(zip(graph.nodes, net.layer, strict=True)):
         kind = node.layer.type
         if node.layer.is_source:
-            current.update({top: Value(top, shape) for top, shape in zip(node.tops, node.top_shapes, strict=True)})
+            told = _data_remark(node)
+            made = zip(node.tops, node.top_shapes, strict=True)
+            current.update({top: Value(top, shape, remark=told if len(shape) == 4 else "") for top, shape in made})
             inputs += [current[top] for top in node.tops]
             continue
         missing = [name for name in node.bottoms if name not in current]
@@ -157,7 +167,8 @@ def _step(index: int, node: Node, key: str, current: dict[str, Value]) -> Step:
         if node.layer.type == "Pooling" and i == 1:
             value.kind = "places"
         shares = step.in_place or node.layer.type in _SAME_MEMORY
-        value.memory = step.bottoms[0].memory if shares and i == 0 else id(value)
+        if shares and i == 0:
+            value.memory = step.bottoms[0].place
         step.tops.append(value)
         current[top] = value
     return step
@@ -178,19 +189,29 @@ def _needed(steps: list[Step], outputs: list[Value]) -> list[Step]:
 
 def _check_memory(steps: list[Step], outputs: list[Value]) -> None:
     """Raise CannotEmit for layers that write over what Flatten or Reshape have given another name."""
+    shared = {step.tops[0].place for step in steps if step.layer.type in _SAME_MEMORY}
     problems = []
     for i, step in enumerate(steps):
-        if not step.in_place:
+        place = step.tops[0].place
+        if not step.in_place or place not in shared:
             continue
-        memory = step.bottoms[0].memory
-        later = [(value, other) for other in steps[i + 1 :] for value in other.bottoms]
-        for value, reader in [*later, *((value, None) for value in outputs)]:
-            if value.memory == memory and memory and value.maker in [None, *steps[:i]]:
-                told = f"which {reader.node.where} reads later" if reader else "an output"
+        before = {None, *steps[:i]}
+        later = [(value, other.node.where) for other in steps[i + 1 :] for value in other.bottoms]
+        for value, reader in [*later, *((value, "the net's output") for value in outputs)]:
+            if value.place is place and value.maker in before:
                 problems.append(
-                    f"{step.node.where}: writes over the memory of {value.blob!r}, {told}; expected a top of its own "
-                    "name, as a source has no shared memory"
+                    f"{step.node.where}: writes over the memory of {value.blob!r}, which is read later ({reader}); "
+                    "expected a top of its own name, as nothing shares memory in a source"
                 )
                 break
     if problems:
         raise CannotEmit(problems)
+
+
+def _data_remark(node: Node) -> str:
+    """What a data layer does to its images, where it says so."""
+    param = node.message.transform_param
+    found = [f"mean_file {param.mean_file}"] if param.HasField("mean_file") else []
+    found += [f"mean_value {', '.join(f'{value:g}' for value in param.mean_value)}"] if param.mean_value else []
+    found += [f"scale {param.scale:g}"] if param.HasField("scale") else []
+    return f"after its data layer's {' and '.join(found)}" if found else ""

@@ -41,6 +41,16 @@ def _threshold(step: Step) -> None:
     step.assign(f"({{0}} > {number(step.layer.threshold)}).to({{0}}.dtype)")
 
 
+@emits("Swish")
+def _swish(step: Step) -> None:
+    step.assign(f"{{0}} * ({{0}} * {number(step.layer.beta)}).sigmoid()")
+
+
+@emits("Clip")
+def _clip(step: Step) -> None:
+    step.assign(f"{{0}}.clamp({number(step.layer.low)}, {number(step.layer.high)})")
+
+
 @emits("Power")
 def _power(step: Step) -> None:
     power, scale, shift = step.layer.power, step.layer.scale, step.layer.shift

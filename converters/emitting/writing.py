@@ -38,3 +38,8 @@ def shape_text(shape: Shape, batch: int | None, full: bool = False) -> str:
     if full:
         return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
     return "×".join(sizes[1:] if sizes[:1] == ["N"] and len(sizes) > 1 else sizes) or "a single value"
+
+
+def plain(text: str) -> str:
+    """A text that may stand in a docstring."""
+    return text.replace("\\", "/").replace('"""', "'''")
