@@ -8,7 +8,7 @@ from pathlib import Path
 from caffe_compat import python_modules
 from converters.emitting.plan import CannotEmit, Step
 from converters.emitting.registry import emits
-from converters.emitting.writing import arguments, number, per_axis
+from converters.emitting.writing import arguments, exact, number, per_axis
 
 
 @emits("Convolution", "Deconvolution")
@@ -99,7 +99,7 @@ def _dropout(step: Step) -> None:
     """Bayesian SegNet's dropout samples always, other dropout under ``train()``."""
     layer = step.layer
     if layer.samples_in_test or (layer.message.HasField("phase") and layer.training):
-        step.assign(f"F.dropout({{0}}, {number(layer.ratio)})")
+        step.assign(f"F.dropout({{0}}, {exact(layer.ratio)})")
     elif layer.message.HasField("phase"):
         step.pass_on()
     else:

@@ -219,7 +219,7 @@ def largest(x: torch.Tensor, k: int, axis: int) -> tuple[torch.Tensor, torch.Ten
     if k == 1:
         values, indices = flipped.max(axis, keepdim=True)
     else:
-        values, indices = flipped.sort(axis, descending=True, stable=True)
+        values, indices = flipped.sort(dim=axis, descending=True, stable=True)
         values, indices = values.narrow(axis, 0, k), indices.narrow(axis, 0, k)
     return values, (x.shape[axis] - 1 - indices).to(x.dtype)
 

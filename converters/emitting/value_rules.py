@@ -8,7 +8,7 @@ import torch
 
 from converters.emitting.plan import Assignment, CannotEmit, Step
 from converters.emitting.registry import emits
-from converters.emitting.writing import arguments, number, per_axis
+from converters.emitting.writing import arguments, exact, number, per_axis
 from prototxt.caffe_pb2 import EltwiseParameter, ReductionParameter
 
 #: Types without parameters.
@@ -66,7 +66,7 @@ def _power(step: Step) -> None:
     if power == 1:
         step.assign(scaled)
     else:
-        step.assign(f"{scaled if scaled == '{0}' else f'({scaled})'}.pow({number(power)})")
+        step.assign(f"{scaled if scaled == '{0}' else f'({scaled})'}.pow({exact(power)})")
 
 
 @emits("Exp")
@@ -83,7 +83,7 @@ def _log(step: Step) -> None:
 @emits("LRN")
 def _lrn(step: Step) -> None:
     layer = step.layer
-    given = arguments("{0}", layer.size, number(layer.alpha), number(layer.beta))
+    given = arguments("{0}", layer.size, number(layer.alpha), exact(layer.beta))
     if layer.within:
         step.assign(f"lrn_within({given})")
     else:

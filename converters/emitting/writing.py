@@ -14,6 +14,11 @@ def number(value: float) -> str:
     return repr(float(str(np.float32(value))))
 
 
+def exact(value: float) -> str:
+    """All digits, for what torch does not round to float32 first: exponents, probabilities."""
+    return repr(float(value))
+
+
 def per_axis(values: Sequence[int]) -> str:
     """One number where all are the same, as torch takes it, else a tuple."""
     return str(values[0]) if len(set(values)) == 1 else repr(tuple(values))

@@ -37,8 +37,8 @@ def fit(net: Net, reference: Reference) -> Fitted:
     A BN or Scale without statistics, y = scale x + shift, becomes weight = scale, bias = shift, running_mean = 0 and
     running_var = 1 - eps; BatchNorm with its Scale becomes weight, bias, running_mean and running_var + eps - eps of
     the reference. BN with the batch's own statistics (LEARN) gives weight and bias, and leaves the statistics as the
-    reference has them, and so is what is no filter, normalisation or slope. A bias that the reference lacks is taken from running_mean of the normalisation behind it,
-    where it does the same; one that only the reference has is 0.
+    reference has them; so is left what is no filter, normalisation or slope. A bias that the reference lacks is taken
+    from running_mean of the normalisation behind it, where it does the same; one that only the reference has is 0.
 
     Raises:
         CaffeError: with everything that does not fit.

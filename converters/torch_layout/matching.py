@@ -14,13 +14,14 @@ Pairs = dict[Unit, Unit]
 def match(ours: Sequence[Unit], theirs: Sequence[Unit]) -> Pairs:
     """Layer → module, as far as they can be told. Each pair is of one kind and one shape.
 
-    1. A module whose path ends in the layer's name, where there is one such on each side.
+    1. A module whose path contains the layer's name (``encoder.conv1_1`` or ``conv1.1.conv`` for ``conv1_1``), where
+       there is one such on each side.
     2. What follows a filter up to the next one, where the filters are known and the same things follow on both sides.
     3. In order, kind by kind, where as many are left on both sides and every shape fits.
     4. Where only one layer and one module of a shape are left.
     """
     pairs: Pairs = {}
-    _unique(ours, theirs, pairs, lambda unit: (unit.kind, unit.shape, _last_word(unit)))
+    _named(ours, theirs, pairs)
     kinds = sorted({unit.kind for unit in ours}, key=lambda kind: kind != FILTER)
     for kind in kinds:
         mine, other = (_left([unit for unit in side if unit.kind == kind], pairs) for side in (ours, theirs))
@@ -39,8 +40,29 @@ def _left(units: Sequence[Unit], pairs: Pairs) -> list[Unit]:
     return [unit for unit in units if unit not in taken]
 
 
-def _last_word(unit: Unit) -> str:
-    return re.sub(r"[\W_]", "", unit.name.rpartition(".")[2]).casefold()
+def _named(ours: Sequence[Unit], theirs: Sequence[Unit], pairs: Pairs) -> None:
+    """Pair what has one name, kind and shape that nothing else on its side has."""
+    found: dict[Hashable, list[Unit]] = {}
+    for unit in theirs:
+        for name in _names_in(unit.name):
+            found.setdefault((unit.kind, unit.shape, name), []).append(unit)
+    keys = [(unit.kind, unit.shape, _plain(unit.name)) for unit in ours]
+    counts = Counter(keys)
+    named = {
+        unit: found[key][0] for unit, key in zip(ours, keys, strict=True) if len(found.get(key, ())) == counts[key] == 1
+    }
+    taken = Counter(named.values())
+    pairs.update({unit: module for unit, module in named.items() if taken[module] == 1})
+
+
+def _names_in(path: str) -> set[str]:
+    """Every run of words in a module's path, in plain letters and digits."""
+    words = [_plain(word) for word in path.split(".")]
+    return {"".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def _unique(ours: Sequence[Unit], theirs: Sequence[Unit], pairs: Pairs, key: Callable[[Unit], Hashable]) -> None:
