@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def _filtering(step: Step) -> None:
 @emits("InnerProduct")
 def _inner_product(step: Step) -> None:
     layer = step.layer
-    outputs, inputs = reversed(layer.weight.shape) if layer.transposed else layer.weight.shape
+    outputs, inputs = step.parameter(0)[::-1] if layer.transposed else step.parameter(0)
     kind = "TransposedLinear" if layer.transposed else "nn.Linear"
     module = step.module(f"{kind}({arguments(inputs, outputs, bias=None if layer.has_bias else False)})")
     is_flat = len(step.bottoms[0].shape) == layer.axis + 1
@@ -53,7 +54,7 @@ def _bn(step: Step) -> None:
     if any(top.needed for top in step.tops[1:]):
         raise CannotEmit("its statistics are tops that other layers read; expected its first top alone")
     kind = "BN" if step.layer.affine_only else "BatchBN"
-    step.assign(f"{step.module(f'{kind}({step.layer.scale.numel()})')}({{0}})")
+    step.assign(f"{step.module(f'{kind}({step.bottoms[0].shape[1]})')}({{0}})")
 
 
 @emits("BatchNorm")
@@ -64,7 +65,7 @@ def _batch_norm(step: Step) -> None:
     if layer.written is False:
         step.assign(f"normalise({{0}}, {number(layer.epsilon)})")
         return
-    step.assign(f"{step.module(f'BatchNorm({layer.mean.numel()}, {number(layer.epsilon)})')}({{0}})")
+    step.assign(f"{step.module(f'BatchNorm({step.bottoms[0].shape[1]}, {number(layer.epsilon)})')}({{0}})")
 
 
 @emits("Scale", "Bias")
@@ -90,7 +91,7 @@ def _along_axes(step: Step) -> None:
 
 @emits("PReLU")
 def _prelu(step: Step) -> None:
-    count = step.layer.slope.numel()
+    count = math.prod(step.parameter(0))
     step.assign(f"{step.module(f'nn.PReLU({count})' if count > 1 else 'nn.PReLU()')}({{0}})")
 
 

@@ -78,6 +78,10 @@ class Step:
         """The layer."""
         return self.node.layer
 
+    def parameter(self, index: int) -> Shape:
+        """The shape of a parameter."""
+        return tuple(self.node.params[index].spec.shape)
+
     def module(self, constructor: str) -> str:
         """Let the class hold a module for the layer. Returns a stand-in for its name, to be put into templates."""
         self.constructor = constructor
