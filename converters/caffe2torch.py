@@ -19,7 +19,7 @@ from converters.check import check_image
 from converters.emitting import emit
 from converters.summary import summary
 from converters.torch_layout import Reference, fit, read_reference
-from converters.weight_formats import FORMATS, chosen_format, target_and_writer, write_state
+from converters.weight_formats import FORMATS, STATE_FORMATS, chosen_format, target_and_writer, write_state
 from prototxt.dialects import DIALECTS
 from prototxt.errors import CaffeError
 from prototxt.files import replacing
@@ -163,6 +163,8 @@ def _check_outputs(target: Path, emit_to: Path | None, layout: Reference | None,
                 f"{emit_to}: loads a .pt or .safetensors with Caffe's names; expected --emit without "
                 f"{'--torch-layout' if layout is not None else f'--format {kind}'}"
             )
+    if layout is not None and kind not in STATE_FORMATS:
+        problems.append(f"{target}: no state dict is written as {kind}; expected {', '.join(STATE_FORMATS)}")
     if problems:
         raise CaffeError(problems)
 

@@ -59,7 +59,7 @@ def _save_npz(state: State, path: Path) -> None:
 
 
 #: format → what saves a state dict alone.
-_STATE_FORMATS: dict[str, Callable[[State, Path], None]] = {
+STATE_FORMATS: dict[str, Callable[[State, Path], None]] = {
     "pt": lambda state, path: torch.save(dict(state), path),
     "safetensors": _save_safetensors,
     "npz": _save_npz,
@@ -67,11 +67,9 @@ _STATE_FORMATS: dict[str, Callable[[State, Path], None]] = {
 
 
 def write_state(state: State, path: Path, kind: str) -> None:
-    """Write a state dict by itself, without the net. Raises CaffeError for a format that holds no such thing."""
-    if kind not in _STATE_FORMATS:
-        raise CaffeError(f"{path}: no state dict is written as {kind}; expected {', '.join(_STATE_FORMATS)}")
+    """Write a state dict by itself, without the net; ``kind`` is one of STATE_FORMATS."""
     with replacing(path) as draft:
-        _STATE_FORMATS[kind](state, draft)
+        STATE_FORMATS[kind](state, draft)
 
 
 def chosen_format(output: str | PathLike[str] | None, kind: str | None) -> str:

@@ -135,10 +135,11 @@ def _only_reader(net: Net, node: Node) -> Node | None:
 
 
 def _unmatched(ours: Sequence[Unit], theirs: Sequence[Unit], pairs: Pairs, reference: Reference) -> list[str]:
-    """What found no counterpart, with what is near."""
+    """What found no counterpart or breaks the order, with what is near."""
     taken = set(pairs.values())
     left = [unit for unit in theirs if unit not in taken and unit.kind != OTHER]
     missing = [unit for unit in ours if unit not in pairs]
+    missing, left = _out_of_line(missing, left)
     problems = [
         f"{unit.nodes[0].where}: {unit.kind} {tuple(unit.shape)} has no counterpart in {reference.name}; "
         f"{_near(unit, left)}"
@@ -149,6 +150,17 @@ def _unmatched(ours: Sequence[Unit], theirs: Sequence[Unit], pairs: Pairs, refer
         f"{_near(unit, missing)}"
         for unit in left
     ]
+
+
+def _out_of_line(missing: list[Unit], left: list[Unit]) -> tuple[list[Unit], list[Unit]]:
+    """Those that break the order: without them the others would be in line, kind by kind."""
+    in_line: set[Unit] = set()
+    for kind in {unit.kind for unit in missing}:
+        one, other = ([unit for unit in side if unit.kind == kind] for side in (missing, left))
+        shapes = [[unit.shape for unit in side] for side in (one, other)]
+        for start, begin, size in difflib.SequenceMatcher(None, *shapes, autojunk=False).get_matching_blocks():
+            in_line.update([*one[start : start + size], *other[begin : begin + size]])
+    return [unit for unit in missing if unit not in in_line], [unit for unit in left if unit not in in_line]
 
 
 def _near(unit: Unit, others: Sequence[Unit]) -> str:

@@ -15,6 +15,9 @@ from converters.emitting.plan import plan
 from converters.pt_file import save_pt
 from tests.recorded import recipe
 
+#: SegNet's stages with few channels, for tests that are to be quick.
+NARROW = ((6, 6), (8, 8), (10, 10, 10), (12, 12, 12), (12, 12, 12))
+
 
 def fill(net: caffe.Net) -> caffe.Net:
     """Parameters of a size that lets values through, the same in every run."""

@@ -15,7 +15,7 @@ from converters.emitting.plan import CannotEmit
 from converters.emitting.stages import stages
 from segnet.networks import segnet, segnet_basic
 from tests.caffe_compat.nets import AUTOENCODER, inputs, net
-from tests.converters.emitted import differences, fill, module_of, write
+from tests.converters.emitted import NARROW, differences, fill, module_of, write
 from tests.shared import SHARED, needs_shared
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +27,16 @@ def images(*shape):
 
 
 @pytest.mark.parametrize(
-    ("make", "options"), [(segnet, {}), (segnet_basic, {}), (segnet_basic, {"bayesian": True, "batch_size": 2})]
+    ("make", "options"),
+    [
+        (segnet, {}),
+        (segnet, {"bayesian": True, "batch_size": 2}),
+        (segnet_basic, {}),
+        (segnet_basic, {"bayesian": True}),
+    ],
 )
-def test_segnet_at_an_odd_size(make, options, tmp_path):
+def test_segnet_at_an_odd_size(make, options, tmp_path, monkeypatch):
+    monkeypatch.setattr("segnet.networks.VGG16_STAGES", NARROW)
     built = fill(caffe.Net(make(45, 61, **options), caffe.TEST))
     assert differences(built, tmp_path, images(2, 3, 45, 61)) == []
 
