@@ -18,7 +18,7 @@ def match(ours: Sequence[Unit], theirs: Sequence[Unit]) -> Pairs:
        there is one such on each side.
     2. What follows a filter up to the next one, where the filters are known and the same things follow on both sides.
     3. In order, kind by kind, where as many are left on both sides and every shape fits.
-    4. Where only one layer and one module of a shape are left.
+    4. Where only one layer and one module of a shape are left; what then remains again in order.
     """
     pairs: Pairs = {}
     _named(ours, theirs, pairs)
@@ -28,16 +28,23 @@ def match(ours: Sequence[Unit], theirs: Sequence[Unit]) -> Pairs:
         if kind != FILTER:
             _following(ours, theirs, pairs)
             mine, other = _left(mine, pairs), _left(other, pairs)
-        if [unit.shape for unit in mine] == [unit.shape for unit in other]:
-            pairs.update(zip(mine, other, strict=True))
-        else:
+        if not _in_order(mine, other, pairs):
             _unique(mine, other, pairs, lambda unit: unit.shape)
+            _in_order(_left(mine, pairs), _left(other, pairs), pairs)
     return pairs
 
 
 def _left(units: Sequence[Unit], pairs: Pairs) -> list[Unit]:
     taken = {*pairs, *pairs.values()}
     return [unit for unit in units if unit not in taken]
+
+
+def _in_order(ours: Sequence[Unit], theirs: Sequence[Unit], pairs: Pairs) -> bool:
+    """Pair all, if the shapes are the same one after the other. Returns whether they are."""
+    fits = [unit.shape for unit in ours] == [unit.shape for unit in theirs]
+    if fits:
+        pairs.update(zip(ours, theirs, strict=True))
+    return fits
 
 
 def _named(ours: Sequence[Unit], theirs: Sequence[Unit], pairs: Pairs) -> None:

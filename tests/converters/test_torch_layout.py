@@ -180,9 +180,14 @@ def test_one_module_too_many_is_the_only_one_told():
 def test_a_choice_that_nothing_decides_is_told():
     text = "".join(
         LAYER.format(f"c{i}", "Convolution", "data" if i == 0 else f"c{i - 1}", f"c{i}", CONV.format(n, ""))
-        for i, n in enumerate((4, 4, 2))
+        for i, n in enumerate((4, 4, 2, 2))
     )
-    model = nn.Sequential(nn.Conv2d(4, 2, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3))
+    sizes = [(2, 2), (4, 2), (4, 4), (4, 4)]
+    rest = fit(net(inputs(data=(1, 4, 6, 8)) + text), reference_of(nn.Sequential(*(nn.Conv2d(*s, 3) for s in sizes))))
+    assert [row[:2] for row in rest.rows] == [("c0", "2"), ("c1", "3"), ("c2", "1"), ("c3", "0")]
+    text += LAYER.format("c4", "Convolution", "c3", "c4", CONV.format(2, ""))
+    sizes = [(2, 2), (4, 4), (2, 2), (4, 2), (4, 4)]
+    model = nn.Sequential(*(nn.Conv2d(*size, 3) for size in sizes))
     with pytest.raises(CaffeError, match="several of this shape are left and order and names do not tell which"):
         fit(net(inputs(data=(1, 4, 6, 8)) + text), reference_of(model))
 
