@@ -97,7 +97,7 @@ class _Source:
             "    with torch.no_grad():",
             f"        {result} = net({given})",
             "",
-            *(f"input   {self._told(value)}{self._taken_as(value)}" for value in self.plan.inputs),
+            *(line for value in self.plan.inputs for line in self._input(value)),
             *(f"output  {self._told(value)}" for value in outputs),
             *["Several outputs come as a dictionary by these names."] * (len(outputs) > 1),
             "",
@@ -111,10 +111,10 @@ class _Source:
     def _told(self, value: Value) -> str:
         return f"{value.blob}: {shape_text(value.shape, self.plan.batch, full=True)}"
 
-    def _taken_as(self, value: Value) -> str:
+    def _input(self, value: Value) -> list[str]:
         is_image = len(value.shape) == 4 and value.shape[1] == 3
         order = ", images in BGR order, 0 to 255" if is_image else ""
-        return f", float32{order}" + (f", {value.remark}" if value.remark else "")
+        return [f"input   {self._told(value)}, float32{order}", *[f"        {value.remark}"] * bool(value.remark)]
 
     def _class(self) -> list[str]:
         names, inputs, outputs = self.body.names, self.plan.inputs, self.plan.outputs
