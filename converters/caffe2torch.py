@@ -6,6 +6,7 @@ python -m converters.caffe2torch segnet.prototxt --weights segnet.caffemodel
 from __future__ import annotations
 
 import argparse
+import keyword
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -156,8 +157,9 @@ def _check_outputs(target: Path, emit_to: Path | None, layout: Reference | None,
         if not path.parent.is_dir():
             problems.append(f"{path}: the folder {path.parent} does not exist; expected an existing one")
     if emit_to is not None:
-        if emit_to.suffix != ".py" or not emit_to.stem.isidentifier():
-            problems.append(f"{emit_to}: expected a name that Python can import, such as my_net.py")
+        shadowing = {"numpy", "safetensors", "torch", *sys.stdlib_module_names, *keyword.kwlist}
+        if emit_to.suffix != ".py" or not emit_to.stem.isidentifier() or emit_to.stem in shadowing:
+            problems.append(f"{emit_to}: expected a name to import it by that is nothing else's, such as my_net.py")
         if kind not in ("pt", "safetensors") or layout is not None:
             problems.append(
                 f"{emit_to}: loads a .pt or .safetensors with Caffe's names; expected --emit without "

@@ -6,7 +6,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from converters.emitting import parts
 from converters.emitting.applying import apply_rules
@@ -27,13 +27,13 @@ _PLACE = re.compile(r"\{(\d+)\}")
 class Forward:
     """What a plan became."""
 
-    init: list[str] = field(default_factory=list)
+    init: list[str]
     """Lines of ``__init__`` after its first one."""
-    lines: list[str] = field(default_factory=list)
+    lines: list[str]
     """Lines of ``forward`` but the return."""
-    names: Mapping[Value, str] = field(default_factory=dict)
+    names: Mapping[Value, str]
     """The variables of inputs, outputs and what lies between."""
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str]
     """Attribute → key of the layer in ``Net.layer``, where they differ."""
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 WIDTH = 120
 
@@ -21,12 +22,12 @@ def statement(indent: int, start: str, expression: str, comment: str = "") -> li
 
 def signature(indent: int, start: str, arguments: Sequence[str], end: str) -> list[str]:
     """``start(arguments)end`` of a function, broken where it is too long."""
-    return _bracketed(" " * indent, f"{start}(", list(arguments), f"){end}", one_line_trails=False)
+    return _bracketed(" " * indent, f"{start}(", arguments, f"){end}", _as_it_is)
 
 
 def mapping(indent: int, start: str, rows: Sequence[str]) -> list[str]:
     """A dictionary, a row on each line where they do not fit into one."""
-    return _bracketed(" " * indent, f"{start}{{", list(rows), "}", one_line_trails=True)
+    return _bracketed(" " * indent, f"{start}{{", rows, "}", _as_it_is, is_display=True)
 
 
 def _broken(margin: str, start: str, expression: str, end: str) -> list[str]:
@@ -47,24 +48,31 @@ def _broken(margin: str, start: str, expression: str, end: str) -> list[str]:
     is_generator = len(parts) == 1 and isinstance(parts[0], ast.GeneratorExp)
     if not texts or is_generator:
         return [line]
-    return _bracketed(margin, opening, texts, f"{closing}{end}", one_line_trails=isinstance(tree, ast.List))
+    return _bracketed(margin, opening, texts, f"{closing}{end}", _argument, is_display=isinstance(tree, ast.List))
 
 
-def _bracketed(margin: str, start: str, parts: list[str], end: str, one_line_trails: bool) -> list[str]:
-    """Parts in brackets: on one line, on one line of their own (arguments alone), or each on its own."""
+def _bracketed(
+    margin: str,
+    start: str,
+    parts: Sequence[str],
+    end: str,
+    row: Callable[[str, str], list[str]],
+    is_display: bool = False,
+) -> list[str]:
+    """Parts in brackets: on one line, arguments on one line of their own, or each on its own, as ``row`` has it."""
     inside = ", ".join(parts)
     if len(f"{margin}{start}{inside}{end}") <= WIDTH:
         return [f"{margin}{start}{inside}{end}"]
     deeper = margin + " " * 4
-    if not one_line_trails and len(deeper + inside) <= WIDTH:
+    if not is_display and len(deeper + inside) <= WIDTH:
         return [margin + start, deeper + inside, margin + end]
-    rows = [row for part in parts for row in _row(deeper, part)]
-    return [margin + start, *rows, margin + end]
+    return [margin + start, *(line for part in parts for line in row(deeper, part)), margin + end]
 
 
-def _row(margin: str, part: str) -> list[str]:
-    name, _, value = part.partition("=") if part.split("=")[0].isidentifier() else ("", "", part)
-    try:
-        return _broken(margin, f"{name}=" if name else "", value, ",")
-    except SyntaxError:  # `name: type`, or a row of a dictionary
-        return [f"{margin}{part},"]
+def _as_it_is(margin: str, part: str) -> list[str]:
+    return [f"{margin}{part},"]
+
+
+def _argument(margin: str, part: str) -> list[str]:
+    name, equals, value = re.fullmatch(r"(?:(\w+)(=)(?!=))?(.*)", part).groups("")
+    return _broken(margin, name + equals, value, ",")

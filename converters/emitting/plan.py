@@ -44,7 +44,7 @@ class Value:
     """The first value that Caffe keeps in the same place, None for the value itself."""
 
     @property
-    def place(self) -> Value:
+    def storage(self) -> Value:
         """Equal for values in the same memory."""
         return self.memory or self
 
@@ -172,7 +172,7 @@ def _step(index: int, node: Node, key: str, current: dict[str, Value]) -> Step:
             value.kind = "places"
         shares = step.in_place or node.layer.type in _SAME_MEMORY
         if shares and i == 0:
-            value.memory = step.bottoms[0].place
+            value.memory = step.bottoms[0].storage
         step.tops.append(value)
         current[top] = value
     return step
@@ -193,16 +193,16 @@ def _needed(steps: list[Step], outputs: list[Value]) -> list[Step]:
 
 def _check_memory(steps: list[Step], outputs: list[Value]) -> None:
     """Raise CannotEmit for layers that write over what Flatten or Reshape have given another name."""
-    shared = {step.tops[0].place for step in steps if step.layer.type in _SAME_MEMORY}
+    shared = {step.tops[0].storage for step in steps if step.layer.type in _SAME_MEMORY}
     problems = []
     for i, step in enumerate(steps):
-        place = step.tops[0].place
-        if not step.in_place or place not in shared:
+        storage = step.tops[0].storage
+        if not step.in_place or storage not in shared:
             continue
         before = {None, *steps[:i]}
         later = [(value, other.node.where) for other in steps[i + 1 :] for value in other.bottoms]
         for value, reader in [*later, *((value, "the net's output") for value in outputs)]:
-            if value.place is place and value.maker in before:
+            if value.storage is storage and value.maker in before:
                 problems.append(
                     f"{step.node.where}: writes over the memory of {value.blob!r}, which is read later ({reader}); "
                     "expected a top of its own name, as nothing shares memory in a source"

@@ -8,7 +8,7 @@ import torch
 
 from converters.emitting.plan import Assignment, CannotEmit, Step
 from converters.emitting.registry import emits
-from converters.emitting.writing import arguments, exact, number, per_axis
+from converters.emitting.writing import arguments, exact, number
 from prototxt.caffe_pb2 import EltwiseParameter, ReductionParameter
 
 #: Types without parameters.
@@ -181,4 +181,4 @@ def _reduction(step: Step) -> None:
     layer, operation = step.layer, step.layer.message.reduction_param.operation
     how = "mean" if operation == ReductionParameter.MEAN else "sum"
     factor = "" if layer.factor == 1 else f" * {number(layer.factor)}"
-    step.assign(f"{{0}}.flatten({per_axis([layer.axis])}){_REDUCED[operation]}.{how}(-1){factor}")
+    step.assign(f"{{0}}.flatten({layer.axis}){_REDUCED[operation]}.{how}(-1){factor}")

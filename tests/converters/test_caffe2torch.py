@@ -242,8 +242,9 @@ def test_source_of_safetensors(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--emit", "my-net.py"], "a name that Python can import"),
-        (["--emit", "my_net.txt"], "a name that Python can import"),
+        (["--emit", "my-net.py"], "a name to import it by"),
+        (["--emit", "torch.py"], "a name to import it by"),
+        (["--emit", "my_net.txt"], "a name to import it by"),
         (["--emit", "there.py"], "--emit), or --force"),
         (["--emit", "nowhere/net.py"], "folder nowhere does not exist"),
         (["--emit", "net.py", "--format", "npz"], "without --format npz"),

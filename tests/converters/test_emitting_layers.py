@@ -1,5 +1,6 @@
 """Every layer type that can be emitted, alone: the source computes what the net does, bit by bit."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -232,6 +233,13 @@ def test_recorded_layer(prototxt, tmp_path):
 def test_every_type_is_tried():
     tried = {case[0] for case in CASES} | {"Python", "Slice", "Upsample"}
     assert tried == set(registry.known_types())
+    told = (
+        (ROOT / "docs" / "source.md")
+        .read_text("utf-8")
+        .partition("**What is emitted:**")[2]
+        .partition(". Data layers")[0]
+    )
+    assert set(re.findall(r"\w+", told)) >= tried
 
 
 def test_sources_are_formatted(tmp_path):
