@@ -282,6 +282,20 @@ def test_long_names_are_laid_out_as_ruff_does(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"bayesian": True, "batch_size": 2}])
+def test_segnet_at_full_width_and_an_odd_size(options, tmp_path):
+    built = fill(caffe.Net(segnet(45, 61, **options), caffe.TEST))
+    assert differences(built, tmp_path, images(2, 3, 45, 61)) == []
+
+
+@needs_shared
+def test_net_that_caffe_trained(tmp_path):
+    folder = SHARED / "models" / "segnet_basic_96x128"
+    built = caffe.Net(str(folder / "inference.prototxt"), str(folder / "test_weights.caffemodel"), caffe.TEST)
+    assert differences(built, tmp_path, images(1, 3, 96, 128)) == []
+
+
 #: Published nets by their place below ``prototxt``: how they are built, the images they are run on at other sizes.
 PUBLISHED = [
     ("segnet-tutorial/Models/segnet_inference.prototxt", {}, (2, 3, 360, 480)),
