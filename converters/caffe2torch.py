@@ -6,18 +6,23 @@ python -m converters.caffe2torch segnet.prototxt --weights segnet.caffemodel
 from __future__ import annotations
 
 import argparse
+import keyword
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from caffe_compat import TEST, TRAIN, Net
 from caffe_compat.weights import LoadReport
-from converters.building import add_net_arguments, build_net, check_target, told_weights
+from converters.building import add_net_arguments, build_net, told_weights
 from converters.check import check_image
+from converters.emitting import emit
 from converters.summary import summary
-from converters.weight_formats import FORMATS, target_and_writer
+from converters.torch_layout import Reference, fit, read_reference
+from converters.weight_formats import FORMATS, STATE_FORMATS, chosen_format, target_and_writer, write_state
 from prototxt.errors import CaffeError
+from prototxt.files import replacing
 from prototxt.net_file import find_net
 
 _EPILOG = """\
@@ -26,6 +31,10 @@ examples:
       a network shipped with the project (or the file of that name here), with untrained weights
   python -m converters.caffe2torch mine.prototxt --weights mine.caffemodel --check street.png
       your own network and weights, and one image through it
+  python -m converters.caffe2torch mine.prototxt --weights mine.caffemodel --emit mine.py
+      also the network as a Python file that needs torch alone: from mine import load; net = load("mine.pt")
+  python -m converters.caffe2torch mine.prototxt --weights mine.caffemodel --torch-layout package.module:SegNet
+      the weights as a state dict of a torch model of your own
 
 In Python:
   from converters.pt_file import load_pt
@@ -48,6 +57,14 @@ def _parser() -> argparse.ArgumentParser:
         choices=FORMATS,
         help="the whole net (pt) or its weights (default: by the output's ending, else pt)",
     )
+    parser.add_argument(
+        "--emit", metavar="FILE.py", help="also write the network as Python source that needs torch alone"
+    )
+    parser.add_argument(
+        "--torch-layout", metavar="REFERENCE",
+        help="write the weights as the state dict of another torch model: a .pt or .pth of its own, or "
+        "package.module:Class (default output: the prototxt's stem and _torch)",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace an existing output file")
     parser.add_argument("--phase", choices=("train", "test"), default="test", help="the phase to build (default: test)")
     add_net_arguments(parser)
@@ -67,6 +84,8 @@ def convert(
     roots: Sequence[tuple[str, str]] = (),
     force: bool = False,
     kind: str | None = None,
+    emit_to: str | Path | None = None,
+    layout: Reference | None = None,
 ) -> tuple[Net, Path, LoadReport | None]:
     """Build a net, load its weights, write the ``.pt`` file, or the weights in another format.
 
@@ -81,16 +100,19 @@ def convert(
         roots: as for Net.
         force: replace an existing file.
         kind: the format, one of ``weight_formats.FORMATS``; by default what the output's ending says, or ``pt``.
+        emit_to: also write the net as Python source (see ``converters.emitting``).
+        layout: write the state dict of this model with the net's weights instead (see ``converters.torch_layout``).
 
     Returns:
         The net, the file, and what matched of the weights.
 
     Raises:
-        CaffeError: of the files or the net; FileExistsError: the output exists.
+        CaffeError: of the files or the net; an output exists; what cannot be emitted or does not fit the layout.
     """
     path = find_net(prototxt)
-    target, write = target_and_writer(path.stem, output, kind)
-    check_target(target, force)
+    target, write = target_and_writer(path.stem + "_torch" * (layout is not None), output, kind)
+    emit_to = None if emit_to is None else Path(emit_to)
+    _check_outputs(target, emit_to, layout, chosen_format(output, kind), force)
     net, report = build_net(
         path,
         weights=weights,
@@ -100,8 +122,40 @@ def convert(
         input_shapes=input_shapes,
         roots=roots,
     )
-    write(net, report is not None, str(weights or "fillers"))
+    with ExitStack() as together:
+        if emit_to is not None:
+            source = emit(net, target.name, emit_to.stem)
+            together.enter_context(replacing(emit_to)).write_text(source, "utf-8")
+        if layout is not None:
+            write_state(fit(net, layout).state, target, chosen_format(output, kind))
+        else:
+            write(net, report is not None, str(weights or "fillers"))
     return net, target, report
+
+
+def _check_outputs(target: Path, emit_to: Path | None, layout: Reference | None, kind: str, force: bool) -> None:
+    """Raise CaffeError for files that cannot be written, before anything long begins."""
+    problems = []
+    for path, option in ((target, "--output"), (emit_to, "--emit")):
+        if path is None:
+            continue
+        if path.exists() and not force:
+            problems.append(f"{path}: exists already; expected a new name ({option}), or --force to replace it")
+        if not path.parent.is_dir():
+            problems.append(f"{path}: the folder {path.parent} does not exist; expected an existing one")
+    if emit_to is not None:
+        shadowing = {"numpy", "safetensors", "torch", *sys.stdlib_module_names, *keyword.kwlist}
+        if emit_to.suffix != ".py" or not emit_to.stem.isidentifier() or emit_to.stem in shadowing:
+            problems.append(f"{emit_to}: expected a name to import it by that is nothing else's, such as my_net.py")
+        if kind not in ("pt", "safetensors") or layout is not None:
+            problems.append(
+                f"{emit_to}: loads a .pt or .safetensors with Caffe's names; expected --emit without "
+                f"{'--torch-layout' if layout is not None else f'--format {kind}'}"
+            )
+    if layout is not None and kind not in STATE_FORMATS:
+        problems.append(f"{target}: no state dict is written as {kind}; expected {', '.join(STATE_FORMATS)}")
+    if problems:
+        raise CaffeError(problems)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
+        layout = read_reference(args.torch_layout) if args.torch_layout else None
         net, target, report = convert(
             args.prototxt,
             args.output,
@@ -120,10 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             roots=args.root,
             force=args.force,
             kind=args.format,
+            emit_to=args.emit,
+            layout=layout,
         )
         print(summary(net.graph))
         print(told_weights(report, args.weights))
-        print(f"wrote {target}")
+        if layout is not None:
+            print(fit(net, layout).table())
+        print(f"wrote {target}" + (f" and {args.emit}" if args.emit else ""))
         if args.check:
             print(check_image(net, args.check, target.with_name(target.stem + "_check.png")))
     except CaffeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from prototxt.errors import CaffeError
 from prototxt.files import replacing
 
 Write = Callable[[Net, Path, bool, str], None]
+State = Mapping[str, torch.Tensor]
 
 
 def _write_pt(net: Net, path: Path, trained: bool, source: str) -> None:
@@ -23,17 +24,15 @@ def _write_pt(net: Net, path: Path, trained: bool, source: str) -> None:
 
 def _write_safetensors(net: Net, path: Path, trained: bool, source: str) -> None:
     """The state dict; the prototxt and the rest of what a ``.pt`` file says are the metadata, each as a text."""
-    save_file = _safetensors(path)
     metadata = {key: str(value) for key, value in describe_net(net, trained, source).items()}
     with replacing(path) as draft:
-        save_file(_own_memory(net.state_dict()), draft, metadata)
+        _save_safetensors(net.state_dict(), draft, metadata)
 
 
 def _write_npz(net: Net, path: Path, trained: bool, source: str) -> None:
     """The state dict, an array for each name."""
-    arrays = {name: tensor.cpu().numpy() for name, tensor in net.state_dict().items()}
-    with replacing(path) as draft, open(draft, "wb") as file:
-        np.savez(file, **arrays)
+    with replacing(path) as draft:
+        _save_npz(net.state_dict(), draft)
 
 
 def _write_h5(net: Net, path: Path, trained: bool, source: str) -> None:
@@ -50,6 +49,38 @@ FORMATS: dict[str, tuple[str, Write]] = {
 }
 
 
+def _save_safetensors(state: State, path: Path, metadata: dict[str, str] | None = None) -> None:
+    _safetensors(path)(_own_memory(state), path, metadata)
+
+
+def _save_npz(state: State, path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, **{name: tensor.cpu().numpy() for name, tensor in state.items()})
+
+
+#: format → what saves a state dict alone.
+STATE_FORMATS: dict[str, Callable[[State, Path], None]] = {
+    "pt": lambda state, path: torch.save(dict(state), path),
+    "safetensors": _save_safetensors,
+    "npz": _save_npz,
+}
+
+
+def write_state(state: State, path: Path, kind: str) -> None:
+    """Write a state dict by itself, without the net; ``kind`` is one of STATE_FORMATS."""
+    with replacing(path) as draft:
+        STATE_FORMATS[kind](state, draft)
+
+
+def chosen_format(output: str | PathLike[str] | None, kind: str | None) -> str:
+    """The format: ``kind`` where it is given, else what the output's ending says, else ``pt``."""
+    return kind or _by_ending(output) or "pt"
+
+
+def _by_ending(output: str | PathLike[str] | None) -> str | None:
+    return next((one for one in FORMATS if output and Path(output).suffix == f".{one}"), None)
+
+
 def target_and_writer(
     name: str, output: str | PathLike[str] | None, kind: str | None
 ) -> tuple[Path, Callable[[Net, bool, str], None]]:
@@ -63,8 +94,7 @@ def target_and_writer(
     Raises:
         CaffeError: an output whose ending is that of another format; safetensors is not installed.
     """
-    by_ending = next((one for one in FORMATS if output and Path(output).suffix == f".{one}"), None)
-    kind = kind or by_ending or "pt"
+    by_ending, kind = _by_ending(output), chosen_format(output, kind)
     ending, write = FORMATS[kind]
     target = Path(output) if output else Path(name + ending)
     if (by_ending or kind) != kind or (kind == "h5" and by_ending is None and output):
@@ -85,7 +115,7 @@ def _safetensors(path: Path) -> Callable[..., None]:
     return save_file
 
 
-def _own_memory(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _own_memory(state: State) -> dict[str, torch.Tensor]:
     """The same tensors, parameters that layers share once for each: safetensors has no shared memory."""
     seen: set[int] = set()
     own = {}

@@ -213,3 +213,76 @@ def test_without_safetensors(folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     assert main(["tiny.prototxt", "--format", "safetensors"]) == 1
     assert "pip install" in capsys.readouterr().err and not list(folder.glob("*.safetensors"))
+
+
+def test_source_beside_the_weights(folder, monkeypatch, capsys):
+    saved = save_weights(folder, 0.25)
+    assert main(["tiny.prototxt", "--weights", "tiny.caffemodel", "--emit", "tiny_net.py"]) == 0
+    assert capsys.readouterr().out.endswith("wrote tiny.pt and tiny_net.py\n")
+    monkeypatch.syspath_prepend(folder)
+    from tiny_net import load
+
+    image = torch.rand(1, 3, 10, 14)
+    with torch.no_grad():
+        assert torch.equal(load("tiny.pt")(image), saved(image)["prob"])
+
+
+def test_source_of_safetensors(folder, monkeypatch):
+    pytest.importorskip("safetensors", reason="needs safetensors, the optional extra")
+    saved = save_weights(folder, 0.25)
+    convert("tiny.prototxt", weights="tiny.caffemodel", kind="safetensors", emit_to="tiny_safe.py")
+    monkeypatch.syspath_prepend(folder)
+    from tiny_safe import load
+
+    image = torch.rand(1, 3, 10, 14)
+    with torch.no_grad():
+        assert torch.equal(load("tiny.safetensors")(image), saved(image)["prob"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--emit", "my-net.py"], "a name to import it by"),
+        (["--emit", "torch.py"], "a name to import it by"),
+        (["--emit", "my_net.txt"], "a name to import it by"),
+        (["--emit", "there.py"], "--emit), or --force"),
+        (["--emit", "nowhere/net.py"], "folder nowhere does not exist"),
+        (["--emit", "net.py", "--format", "npz"], "without --format npz"),
+        (["--emit", "net.py", "--torch-layout", "torch.nn:Identity"], "without --torch-layout"),
+        (["--emit", "net.py", "--phase", "train"], "--phase test"),
+        (["--torch-layout", "torch.nn:Identity"], "has no counterpart"),
+        (["--torch-layout", "model.pth", "--format", "h5"], "no state dict is written as h5"),
+    ],
+)
+def test_nothing_is_written_where_it_cannot_be(folder, arguments, said, capsys):
+    (folder / "there.py").write_text("precious")
+    torch.save(torch.nn.Conv2d(3, 4, 3).state_dict(), folder / "model.pth")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert main(["tiny.prototxt", *arguments]) == 1
+    assert said in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+class TinyByHand(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encode = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, bias=False), torch.nn.BatchNorm2d(4))
+        self.classify = torch.nn.Conv2d(4, 2, 1)
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors", "npz"])
+def test_layout_of_another_model(folder, kind, capsys):
+    if kind == "safetensors":
+        pytest.importorskip("safetensors", reason="needs safetensors, the optional extra")
+    save_weights(folder, 0.25)
+    (folder / "tiny.prototxt").write_text(AUTOENCODER.replace("bn_param {", "bn_param { bn_mode: INFERENCE"))
+    torch.save(TinyByHand().state_dict(), "model.pth")
+    arguments = ["tiny.prototxt", "--weights", "tiny.caffemodel", "--torch-layout", "model.pth", "--format", kind]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "encode.0" in out and "bias in bn1" in out and f"wrote tiny_torch.{kind}" in out
+    if kind == "pt":
+        model = TinyByHand()
+        model.load_state_dict(torch.load("tiny_torch.pt", weights_only=True))
+        assert model.encode[1].running_mean.tolist() == [-0.25] * 4
+    assert (folder / f"tiny_torch.{kind}").exists()
