@@ -1,0 +1,255 @@
+"""A net held against a record while it runs: layer by layer with pooling positions forced, and end to end.
+
+What Caffe chose in a near-tie of a pooling window cannot be told from rounding, and moves a value to another place in
+the decoder. So each pooling layer takes the recorded positions, and Dropout lets pass what it let pass there. Blobs
+that were recorded whole replace the computed ones, so that the next layer starts from the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+
+from caffe_compat import Net
+from caffe_compat.errors import NetError
+from caffe_compat.graph import Node
+from converters.causes import Seen, causes, differing_weights
+from converters.deviations import GRADIENT_TOLERANCE, NEAR_TIES, TOLERANCE, Row, deviation
+from converters.record import output_diff
+from converters.record_file import Record, Stage
+from prototxt.errors import FormatError
+
+
+class _Replaced(torch.autograd.Function):
+    """Recorded values in place of computed ones, with the gradient of the computed ones."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, computed: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return values
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient, None
+
+
+class Comparison:
+    """Holds a net against a record.
+
+    Args:
+        net: the net, built for the record's input shapes.
+        record: what is right.
+        tolerance: of a layer's values, as a share of the largest recorded value of the blob.
+
+    Attributes:
+        rows: what was compared, in order.
+        gradients: the same of gradients, in the order of backward.
+        only: layers that only one side has, and what else could not be compared.
+        weights: layers whose parameters are not those of the record, with what differs.
+        labels: the share of labels that are the recorded ones, once they were compared.
+    """
+
+    def __init__(self, net: Net, record: Record, tolerance: float = TOLERANCE) -> None:
+        self.net, self.record, self.tolerance = net, record, tolerance
+        self.rows: list[Row] = []
+        self.gradients: list[Row] = []
+        self.only: list[str] = []
+        self.labels: float | None = None
+        self._deviating: set[str] = set()
+        self.stages = self._match()
+        self.weights = differing_weights(net, record)
+
+    def _match(self) -> dict[int, Stage]:
+        """Node → its stage, by name; of several of one name in their order."""
+        nodes = [(i, node.layer.name) for i, node in enumerate(self.net.graph.nodes) if _computes(node)]
+        ours = dict(zip(_numbered([name for _, name in nodes]), (i for i, _ in nodes), strict=True))
+        theirs = dict(zip(_numbered([stage.name for stage in self.record.stages]), self.record.stages, strict=True))
+        self.only = [f"layer {key[0]!r} is only in the record" for key in theirs if key not in ours]
+        self.only += [f"layer {key[0]!r} is not in the record" for key in ours if key not in theirs]
+        return {ours[key]: stage for key, stage in theirs.items() if key in ours}
+
+    # ---- layer by layer
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While the net runs forward once, in either face: compare every layer, and force what the record has whole."""
+        handles = []
+        for i, node in enumerate(self.net.graph.nodes):
+            if not node.layer.is_source:
+                seen: list[torch.Tensor] = []
+                handles.append(node.layer.register_forward_pre_hook(partial(self._before, node, seen)))
+                handles.append(node.layer.register_forward_hook(partial(self._after, i, node, seen)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _before(self, node: Node, seen: list[torch.Tensor], layer: torch.nn.Module, args: tuple) -> None:
+        seen[:] = [arg.clone() if node.layer.in_place else arg for arg in args]
+
+    def _after(
+        self, index: int, node: Node, seen: list[torch.Tensor], layer: torch.nn.Module, args: tuple, out: object
+    ) -> object:
+        outs = list(out) if isinstance(out, tuple) else [out]
+        stage = self.stages.get(index)
+        inherited = any(bottom in self._deviating for bottom in node.bottoms)
+        self._deviating.difference_update(node.tops)
+        if stage is None:
+            self._deviating.update(node.tops if inherited else [])
+            return out
+        self._force_dropout(node, stage, seen, outs)
+        recorded: dict[int, torch.Tensor] = {}
+        for j, (top, values) in enumerate(zip(node.tops[: len(stage.tops)], outs, strict=False)):
+            if self.record.has_mask(stage, j):
+                continue
+            want = self.record.expected(f"top/{stage.index}/{j}", stage.shapes[j])
+            row = self._add(node, f"blob {top!r}", deviation(values, want), inherited)
+            if row.bad and not inherited:
+                row.reasons += causes(Seen(node, stage, seen, values, want), self.record, self.weights)
+            if want.positions is None and tuple(values.shape) == want.shape:
+                recorded[j] = torch.from_numpy(want.values).to(values)
+            elif row.bad:
+                self._deviating.add(top)
+        if len(outs) == 2 and len(stage.tops) == 2 and self.record.has_mask(stage, 1):
+            self._force_positions(node, stage, seen[0], outs, inherited)
+        for j, values in recorded.items():
+            outs[j] = _Replaced.apply(outs[j], values) if outs[j].requires_grad else values
+        seen.clear()
+        return tuple(outs) if isinstance(out, tuple) else outs[0]
+
+    def _add(self, node: Node, what: str, found: float, inherited: bool, allowed: float | None = None) -> Row:
+        row = Row(node.layer.name, node.layer.type, what, found, allowed or self.tolerance, inherited)
+        self.rows.append(row)
+        return row
+
+    def _force_dropout(self, node: Node, stage: Stage, seen: list[torch.Tensor], outs: list[torch.Tensor]) -> None:
+        """What Dropout let pass in the record, in place of the net's own choice."""
+        kept = self.record.kept(stage, 0) if node.layer.type.startswith("Dropout") and stage.tops else None
+        if kept is not None and kept.shape == tuple(seen[0].shape):
+            outs[0] = seen[0] * torch.from_numpy(kept).to(seen[0]) / (1 - node.layer.ratio)
+
+    def _force_positions(
+        self, node: Node, stage: Stage, x: torch.Tensor, outs: list[torch.Tensor], inherited: bool
+    ) -> None:
+        """The recorded positions of pooling, and the values there, in place of the net's own."""
+        mask = torch.from_numpy(self.record.mask(stage, 1)).to(x.device)
+        if mask.shape != outs[1].shape:
+            self._deviating.add(node.tops[1])  # the blob of the values has told of its shape
+            return
+        x = x.flatten(2)
+        if mask.min() < -1 or mask.max() >= x.shape[2]:
+            raise FormatError(f"{self.record.path}: positions of {stage.name!r} lie outside their plane; record anew")
+        other = int((mask != outs[1]).sum())
+        allowed = max(NEAR_TIES, 1 / mask.numel())
+        row = self._add(node, f"positions {node.tops[1]!r}", other / mask.numel(), inherited, allowed)
+        if row.bad:
+            row.reasons.append(f"{other:,} of {mask.numel():,} windows chose another position")
+        chosen = x.gather(2, mask.clamp(min=0).flatten(2)).view_as(outs[0])
+        outs[:] = [torch.where(mask < 0, outs[0], chosen), mask.to(outs[1])]
+
+    # ---- whole passes of the pycaffe face
+
+    def _feed(self) -> None:
+        inputs = self.record.inputs
+        missing = [name for name in self.net.graph.feeds if name not in inputs]
+        if missing:
+            raise NetError(f"{self.record.path}: no values for the net's input {missing[0]!r}; expected some")
+        for name in self.net.graph.feeds:
+            self.net.blobs[name].reshape(*inputs[name].shape)
+            self.net.blobs[name].data[...] = inputs[name]
+        self.net.reshape()
+
+    def _run(self) -> None:
+        for i, node in enumerate(self.net.graph.nodes):
+            if not node.layer.is_source:
+                self.net._forward(i, i)
+
+    def run(self) -> None:
+        """Forward layer by layer, and backward where the record has gradients.
+
+        Raises NetError where the net cannot be fed. A layer that cannot run after others deviated ends the pass.
+        """
+        self.net.keeps_graph = bool(self.record.gradients)
+        self._feed()
+        with self.watching():
+            try:
+                self._run()
+            except NetError as error:
+                if not any(row.bad for row in self.rows):
+                    raise
+                self.only.append(f"the pass ended early: {error}")
+                return
+        if self.record.gradients:
+            self._backward()
+
+    def end_to_end(self) -> None:
+        """Forward without any help, for the share of labels that are the recorded ones."""
+        own = {stage.index: i for i, stage in self.stages.items()}
+        if self.record.labels_of is None or self.record.labels_of[0] not in own or self.record.is_random:
+            return
+        layer, top = self.record.labels_of
+        self.net.keeps_graph = False
+        self._feed()
+        try:
+            self._run()
+        except NetError:
+            self.labels = 0.0  # a layer by layer run says why
+            return
+        self.compare_labels(self.net.blobs[self.net.graph.nodes[own[layer]].tops[top]].data)
+
+    def compare_labels(self, scores: np.ndarray) -> None:
+        """Take the share of labels that scores (N, C, …) have in common with the record."""
+        labels, recorded = scores.argmax(axis=1), self.record.labels()
+        self.labels = float((labels == recorded).mean()) if labels.shape == recorded.shape else 0.0
+
+    def _backward(self) -> None:
+        net = self.net
+        net.clear_param_diffs()
+        for name in self.record.output_diffs:
+            if name in net.blobs:
+                net.blobs[name].diff[...] = output_diff(name, tuple(net.blobs[name].shape))
+        net._backward(len(net.layers) - 1, 0)
+        types = {node.layer.name: node.layer.type for node in net.graph.nodes}
+        largest: dict[str, float] = {}
+        rows = []
+        for number, (kind, name, index, shape) in enumerate(self.record.gradients):
+            blobs = net.params.get(name, []) if kind == "param" else [net.blobs[name]] if name in net.blobs else []
+            if index >= len(blobs):
+                continue
+            want = self.record.expected(f"gradient/{number}", shape)
+            # a bias before batch normalisation has a gradient that is nothing but rounding: judged beside the weight's
+            scale = 0.01 * largest.get(name, 0.0) if kind == "param" else 0.0
+            largest[name] = max(largest.get(name, 0.0), want.scale)
+            found = deviation(
+                torch.from_numpy(blobs[index].diff.reshape(_fitting(blobs[index].shape, shape))), want, scale
+            )
+            rows.append(Row(name, types.get(name, "input"), f"gradient of {kind} {index}", found, GRADIENT_TOLERANCE))
+        order = {node.layer.name: i for i, node in enumerate(net.graph.nodes)}
+        self.gradients = sorted(rows, key=lambda row: -order.get(row.layer, -1))
+        worst = next((i for i, row in enumerate(self.gradients) if row.bad), None)
+        for row in self.gradients[worst + 1 :] if worst is not None else []:
+            row.inherited = True
+
+
+def _computes(node: Node) -> bool:
+    return not node.layer.is_source and node.layer.type != "Split"
+
+
+def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        numbered.append((name, seen[name]))
+        seen[name] += 1
+    return numbered
+
+
+def _fitting(own: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The recorded shape where it differs in axes of one alone: the oldest files know only four axes."""
+    return shape if math.prod(own) == math.prod(shape) else tuple(own)
