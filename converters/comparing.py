@@ -7,7 +7,6 @@ that were recorded whole replace the computed ones, so that the next layer start
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,10 +19,13 @@ from caffe_compat import Net
 from caffe_compat.errors import NetError
 from caffe_compat.graph import Node
 from converters.causes import Seen, causes, differing_weights
-from converters.deviations import GRADIENT_TOLERANCE, NEAR_TIES, TOLERANCE, Row, deviation
-from converters.record import output_diff
-from converters.record_file import Record, Stage
+from converters.deviations import COUNTED, GRADIENT_TOLERANCE, NEAR_TIES, TOLERANCE, Row, deviation, differing
+from converters.gradient_check import compare_gradients
+from converters.record_file import Expected, Record, Stage
 from prototxt.errors import FormatError
+
+_CHOOSE = ("ArgMax", "Threshold")
+_COUNT = ("Accuracy", "SegAccuracy")
 
 
 class _Replaced(torch.autograd.Function):
@@ -45,6 +47,7 @@ class Comparison:
         net: the net, built for the record's input shapes.
         record: what is right.
         tolerance: of a layer's values, as a share of the largest recorded value of the blob.
+        gradient_tolerance: of a gradient, likewise.
 
     Attributes:
         rows: what was compared, in order.
@@ -54,8 +57,11 @@ class Comparison:
         labels: the share of labels that are the recorded ones, once they were compared.
     """
 
-    def __init__(self, net: Net, record: Record, tolerance: float = TOLERANCE) -> None:
-        self.net, self.record, self.tolerance = net, record, tolerance
+    def __init__(
+        self, net: Net, record: Record, tolerance: float = TOLERANCE, gradient_tolerance: float = GRADIENT_TOLERANCE
+    ) -> None:
+        self.net, self.record = net, record
+        self.tolerance, self.gradient_tolerance = tolerance, gradient_tolerance
         self.rows: list[Row] = []
         self.gradients: list[Row] = []
         self.only: list[str] = []
@@ -109,7 +115,7 @@ class Comparison:
             if self.record.has_mask(stage, j):
                 continue
             want = self.record.expected(f"top/{stage.index}/{j}", stage.shapes[j])
-            row = self._add(node, f"blob {top!r}", deviation(values, want), inherited)
+            row = self._add(node, f"blob {top!r}", *self._judge(node, values, want), inherited)
             if row.bad and not inherited:
                 row.reasons += causes(Seen(node, stage, seen, values, want), self.record, self.weights)
             if want.positions is None and tuple(values.shape) == want.shape:
@@ -123,8 +129,14 @@ class Comparison:
         seen.clear()
         return tuple(outs) if isinstance(out, tuple) else outs[0]
 
-    def _add(self, node: Node, what: str, found: float, inherited: bool, allowed: float | None = None) -> Row:
-        row = Row(node.layer.name, node.layer.type, what, found, allowed or self.tolerance, inherited)
+    def _judge(self, node: Node, values: torch.Tensor, want: Expected) -> tuple[float, float]:
+        """How far a top deviates, and how far it may."""
+        if node.layer.type in _CHOOSE:
+            return differing(values, want), max(NEAR_TIES, 1 / want.values.size)
+        return deviation(values, want), COUNTED if node.layer.type in _COUNT else self.tolerance
+
+    def _add(self, node: Node, what: str, found: float, allowed: float, inherited: bool) -> Row:
+        row = Row(node.layer.name, node.layer.type, what, found, allowed, inherited)
         self.rows.append(row)
         return row
 
@@ -147,7 +159,7 @@ class Comparison:
             raise FormatError(f"{self.record.path}: positions of {stage.name!r} lie outside their plane; record anew")
         other = int((mask != outs[1]).sum())
         allowed = max(NEAR_TIES, 1 / mask.numel())
-        row = self._add(node, f"positions {node.tops[1]!r}", other / mask.numel(), inherited, allowed)
+        row = self._add(node, f"positions {node.tops[1]!r}", other / mask.numel(), allowed, inherited)
         if row.bad:
             row.reasons.append(f"{other:,} of {mask.numel():,} windows chose another position")
         chosen = x.gather(2, mask.clamp(min=0).flatten(2)).view_as(outs[0])
@@ -186,7 +198,7 @@ class Comparison:
                 self.only.append(f"the pass ended early: {error}")
                 return
         if self.record.gradients:
-            self._backward()
+            self.gradients = compare_gradients(self.net, self.record, self.gradient_tolerance)
 
     def end_to_end(self) -> None:
         """Forward without any help, for the share of labels that are the recorded ones."""
@@ -201,40 +213,14 @@ class Comparison:
         except NetError:
             self.labels = 0.0  # a layer by layer run says why
             return
-        self.compare_labels(self.net.blobs[self.net.graph.nodes[own[layer]].tops[top]].data)
+        tops = self.net.graph.nodes[own[layer]].tops
+        if top < len(tops):
+            self.compare_labels(self.net.blobs[tops[top]].data)
 
     def compare_labels(self, scores: np.ndarray) -> None:
         """Take the share of labels that scores (N, C, …) have in common with the record."""
         labels, recorded = scores.argmax(axis=1), self.record.labels()
         self.labels = float((labels == recorded).mean()) if labels.shape == recorded.shape else 0.0
-
-    def _backward(self) -> None:
-        net = self.net
-        net.clear_param_diffs()
-        for name in self.record.output_diffs:
-            if name in net.blobs:
-                net.blobs[name].diff[...] = output_diff(name, tuple(net.blobs[name].shape))
-        net._backward(len(net.layers) - 1, 0)
-        types = {node.layer.name: node.layer.type for node in net.graph.nodes}
-        largest: dict[str, float] = {}
-        rows = []
-        for number, (kind, name, index, shape) in enumerate(self.record.gradients):
-            blobs = net.params.get(name, []) if kind == "param" else [net.blobs[name]] if name in net.blobs else []
-            if index >= len(blobs):
-                continue
-            want = self.record.expected(f"gradient/{number}", shape)
-            # a bias before batch normalisation has a gradient that is nothing but rounding: judged beside the weight's
-            scale = 0.01 * largest.get(name, 0.0) if kind == "param" else 0.0
-            largest[name] = max(largest.get(name, 0.0), want.scale)
-            found = deviation(
-                torch.from_numpy(blobs[index].diff.reshape(_fitting(blobs[index].shape, shape))), want, scale
-            )
-            rows.append(Row(name, types.get(name, "input"), f"gradient of {kind} {index}", found, GRADIENT_TOLERANCE))
-        order = {node.layer.name: i for i, node in enumerate(net.graph.nodes)}
-        self.gradients = sorted(rows, key=lambda row: -order.get(row.layer, -1))
-        worst = next((i for i, row in enumerate(self.gradients) if row.bad), None)
-        for row in self.gradients[worst + 1 :] if worst is not None else []:
-            row.inherited = True
 
 
 def _computes(node: Node) -> bool:
@@ -248,8 +234,3 @@ def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
         numbered.append((name, seen[name]))
         seen[name] += 1
     return numbered
-
-
-def _fitting(own: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The recorded shape where it differs in axes of one alone: the oldest files know only four axes."""
-    return shape if math.prod(own) == math.prod(shape) else tuple(own)

@@ -21,7 +21,7 @@ from tabulate import tabulate
 from caffe_compat import TEST, TRAIN, Net
 from caffe_compat.device import set_mode_cpu
 from converters.comparing import Comparison
-from converters.deviations import LABELS, TOLERANCE, Row
+from converters.deviations import GRADIENT_TOLERANCE, LABELS, TOLERANCE, Row
 from converters.record_file import Record, read_record
 from prototxt.dialects import DIALECTS
 from prototxt.errors import CaffeError
@@ -65,9 +65,11 @@ def _as_gradients_ask(file: NetFile, record: Record) -> NetFile:
     return file
 
 
-def compare(net: Net, record: Record, tolerance: float = TOLERANCE) -> Comparison:
+def compare(
+    net: Net, record: Record, tolerance: float = TOLERANCE, gradient_tolerance: float = GRADIENT_TOLERANCE
+) -> Comparison:
     """Run a net end to end and layer by layer. Raises CaffeError where the two cannot be compared."""
-    comparison = Comparison(net, record, tolerance)
+    comparison = Comparison(net, record, tolerance, gradient_tolerance)
     if not comparison.stages:
         raise CaffeError(f"{record.path}: no layer in common with the net; expected a record of this net")
     comparison.end_to_end()
@@ -86,35 +88,32 @@ def describe(comparison: Comparison, labels: float = LABELS) -> str:
     """A table of the first and the worst deviations, and what they mean."""
     lines = []
     for what, rows in (("values", comparison.rows), ("gradients", comparison.gradients)):
-        if rows:
-            shown = _chosen(rows)
-            table = [
-                [row.layer, row.kind, row.what, _share(row.deviation), _share(row.allowed), _judged(row)]
-                for row in shown
-            ]
-            headers = ["layer", "type", what, "deviation", "allowed", ""]
-            lines += [tabulate(table, headers, disable_numparse=True)]
-            lines += (
-                [f"({len(shown)} of {len(rows)}: the first that deviate, and the worst)"]
-                if len(shown) < len(rows)
-                else []
-            )
-            lines.append("")
-    culprits = [row for row in [*comparison.rows, *comparison.gradients] if row.bad and not row.inherited]
-    lines += [f"deviates by itself: {row.layer} ({row.kind}), {row.what}: {'; '.join(row.reasons) or 'not known why'}"
-              for row in culprits[:_SHOWN]]  # fmt: skip
-    told = {reason for row in culprits for reason in row.reasons}
+        lines += [_table(what, rows), ""] if rows else []
+    all_rows = [*comparison.rows, *comparison.gradients]
+    culprits = [row for row in all_rows if row.bad and not row.inherited]
+    for row in culprits[:_SHOWN]:
+        why = "; ".join(row.reasons) or "not known why"
+        lines.append(f"deviates by itself: {row.layer} ({row.kind}), {row.what}: {why}")
+    inherited = sum(row.bad and row.inherited for row in all_rows)
+    lines += [f"inherited from there: {inherited} further deviations"] if inherited else []
+    told = {reason for row in culprits[:_SHOWN] for reason in row.reasons}
     lines += [text for texts in comparison.weights.values() for text in texts if text not in told]
     lines += comparison.only
     if comparison.labels is not None:
-        few = f" (at least {labels:.2%} expected)" if comparison.labels < labels else ""
+        few = f" (expected at least {labels:.2%})" if comparison.labels < labels else ""
         lines.append(f"end to end, nothing forced: {comparison.labels:.4%} of the labels are the recorded ones{few}")
     elif comparison.record.is_random:
-        lines.append("end to end: not compared, the net draws at random")
-    inherited = sum(row.bad and row.inherited for row in comparison.rows)
-    lines += [f"{inherited} further deviations are inherited from these"] if inherited else []
-    lines.append("DEVIATES" if deviates(comparison, labels) else "EQUAL: every layer is within its tolerance")
+        lines.append("end to end: not compared, as the net draws at random")
+    lines.append("DEVIATES" if deviates(comparison, labels) else "EQUAL: everything is within its tolerance")
     return "\n".join(lines)
+
+
+def _table(what: str, rows: Sequence[Row]) -> str:
+    shown = _chosen(rows)
+    cells = [[row.layer, row.kind, row.what, _share(row.deviation), _share(row.allowed), _judged(row)] for row in shown]
+    table = tabulate(cells, ["layer", "type", what, "deviation", "allowed", ""], disable_numparse=True)
+    left_out = len(rows) - len(shown)
+    return table + (f"\n({left_out} more are left out, which deviate later or less)" if left_out else "")
 
 
 def _chosen(rows: Sequence[Row]) -> list[Row]:
@@ -124,7 +123,7 @@ def _chosen(rows: Sequence[Row]) -> list[Row]:
 
 
 def _share(value: float) -> str:
-    return "–" if math.isinf(value) else f"{value:.1e}"
+    return "other shape, or NaN" if math.isinf(value) else f"{value:.1e}"
 
 
 def _judged(row: Row) -> str:
@@ -144,6 +143,10 @@ def _parser() -> argparse.ArgumentParser:
         help="largest deviation of a layer, as a share of the blob's largest value (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--gradient-tolerance", type=float, default=GRADIENT_TOLERANCE, metavar="SHARE",
+        help="the same of gradients (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--labels", type=float, default=LABELS, metavar="SHARE",
         help="smallest share of labels that agree end to end (default: %(default)s)",
     )  # fmt: skip
@@ -157,7 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_mode_cpu()
     try:
         record = read_record(args.record)
-        comparison = compare(build(record, args.prototxt, args.weights, args.dialect), record, args.tolerance)
+        net = build(record, args.prototxt, args.weights, args.dialect)
+        comparison = compare(net, record, args.tolerance, args.gradient_tolerance)
     except CaffeError as error:
         print(f"error: {error}", file=sys.stderr)
         return NO_COMPARISON

@@ -13,9 +13,11 @@ sum, sum of absolute values, minimum and maximum. Positions of pooling are whole
 "KEY/index" (see packed_mask), and so is what Dropout let pass, as the bits "KEY/kept".
 """
 
+from __future__ import print_function
 
 import argparse
 import importlib
+import io
 import json
 import os
 import platform
@@ -33,8 +35,8 @@ _TOKEN = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|#[^\n]*|[{}<>\[\]:;
 
 def crc(values):
     """CRC-32 of an array's values as little-endian float32 in C order, or of a text."""
-    if not isinstance(values, np.ndarray):
-        return zlib.crc32(values.encode("utf-8")) & 0xFFFFFFFF
+    if not isinstance(values, np.ndarray):  # names are bytes in Python 2
+        return zlib.crc32(values if isinstance(values, bytes) else values.encode("utf-8")) & 0xFFFFFFFF
     return zlib.crc32(np.ascontiguousarray(values, "<f4").reshape(-1).data) & 0xFFFFFFFF
 
 
@@ -101,7 +103,7 @@ def layers_of_net(names, described):
     return found
 
 
-class Recorder:
+class Recorder(object):
     """Runs a net and gathers what it computed in ``arrays`` (key to array) and ``meta``."""
 
     def __init__(self, net, text, samples=SAMPLES):
@@ -239,7 +241,7 @@ def _build(caffe, prototxt, text, args):
     text = "force_backward: true\n" + text
     handle, path = tempfile.mkstemp(".prototxt")
     try:
-        with open(handle, "w", encoding="utf-8") as file:
+        with io.open(handle, "w", encoding="utf-8") as file:
             file.write(text)
         return text, caffe.Net(path, args.weights, phase)
     finally:
@@ -271,9 +273,9 @@ def main(arguments=None):
         print("error: %s: exists already; give a new name, or --force" % args.output, file=sys.stderr)
         return 1
     try:
-        given = dict(one.split("=", 1) for one in args.input)
+        given = dict(one.partition("=")[::2] for one in args.input)
         inputs = dict((name, np.load(given[name]).astype(np.float32)) for name in given)
-        with open(args.prototxt, encoding="utf-8", errors="replace") as file:
+        with io.open(args.prototxt, encoding="utf-8", errors="replace") as file:
             text = file.read()
         caffe = importlib.import_module(args.caffe)
         (caffe.set_mode_gpu if args.gpu else caffe.set_mode_cpu)()
@@ -285,7 +287,7 @@ def main(arguments=None):
         recorder.forward(input_values(net, inputs, args.random))
         if args.gradients:
             recorder.backward()
-    except (OSError, ImportError, ValueError, RuntimeError) as error:
+    except (EnvironmentError, ImportError, ValueError, RuntimeError) as error:
         print("error: %s" % error, file=sys.stderr)
         return 1
     told = {"weights": os.path.abspath(args.weights), "phase": args.phase, "gpu": args.gpu, "inputs": given}

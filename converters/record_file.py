@@ -1,4 +1,4 @@
-"""Records of ``converters.record``, read back: nothing in the file is trusted, and arrays are read as they are needed."""
+"""Records of ``converters.record``, read back: nothing in them is trusted, arrays are read as they are needed."""
 
 from __future__ import annotations
 
