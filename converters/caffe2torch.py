@@ -16,6 +16,7 @@ from caffe_compat.tools.arguments import image_size, input_shape, root
 from caffe_compat.weights import LoadReport, load_weights
 from converters.check import check_image
 from converters.summary import summary
+from converters.verifying import verify
 from converters.weight_formats import FORMATS, target_and_writer
 from prototxt.dialects import DIALECTS
 from prototxt.errors import CaffeError
@@ -65,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
         help="look for files under NEW that the prototxt names under OLD (may be repeated)",
     )  # fmt: skip
     parser.add_argument("--check", metavar="IMAGE", help="run one image; writes its labels as a picture")
+    parser.add_argument(
+        "--verify", nargs="?", const="", metavar="IMAGE",
+        help="run Caffe's side and what was written on random input (and on the image, or --check's), compare layers",
+    )  # fmt: skip
     return parser
 
 
@@ -145,6 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wrote {target}")
         if args.check:
             print(check_image(net, args.check, target.with_name(target.stem + "_check.png")))
+        if args.verify is not None:
+            told, equal = verify(net, target, args.verify or args.check)
+            print(told)
+            return 0 if equal else 1
     except CaffeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

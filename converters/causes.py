@@ -17,7 +17,7 @@ from converters.record_file import Expected, Record, Stage
 from prototxt import text
 from prototxt.caffe_pb2 import LayerParameter
 from prototxt.errors import CaffeError
-from prototxt.net_file import parse_net
+from prototxt.net_file import NetFile, parse_net
 
 
 @dataclass
@@ -49,7 +49,7 @@ def differing_weights(net: Net, record: Record) -> dict[str, list[str]]:
 
 def causes(seen: Seen, record: Record, weights: Mapping[str, list[str]]) -> list[str]:
     """What is likely to be wrong with a layer that deviates though it was fed the right values."""
-    found = [*weights.get(seen.node.layer.name, []), *_settings(seen.node, record)]
+    found = [*weights.get(seen.node.layer.name, []), *_settings(seen.node.message, record)]
     if tuple(seen.top.shape) != seen.want.shape:
         found.append(_shapes(seen))
     elif seen.node.layer.type == "BN" and _other_mode_fits(seen):
@@ -58,9 +58,14 @@ def causes(seen: Seen, record: Record, weights: Mapping[str, list[str]]) -> list
     return found or ["it was fed the same, and has the same weights and settings: the layer itself computes otherwise"]
 
 
-def _settings(node: Node, record: Record) -> list[str]:
-    """The lines in which the layer is written otherwise in the record's prototxt."""
-    ours, theirs = ([line.strip() for line in _lines(layer)] for layer in (node.message, _recorded(record, node)))
+def differing_layers(file: NetFile, record: Record) -> list[str]:
+    """Each layer that is written otherwise than in the record's prototxt, with the lines."""
+    return [f"layer {layer.name!r}: {text}" for layer in file.message.layer for text in _settings(layer, record)]
+
+
+def _settings(layer: LayerParameter, record: Record) -> list[str]:
+    """The lines in which a layer is written otherwise in the record's prototxt."""
+    ours, theirs = ([line.strip() for line in _lines(one)] for one in (layer, _recorded(record, layer)))
     if not theirs:
         return []
     changes = list(difflib.ndiff(theirs, ours))
@@ -71,13 +76,12 @@ def _settings(node: Node, record: Record) -> list[str]:
     return [f"the prototxt differs: {said[0]} in the record, {said[1]} here"]
 
 
-def _recorded(record: Record, node: Node) -> LayerParameter | None:
+def _recorded(record: Record, layer: LayerParameter) -> LayerParameter | None:
     try:
         layers = _layers_of(record.prototxt, record.path)
     except CaffeError:
         return None
-    same = [layer for layer in layers if layer.name == node.layer.name and layer.type == node.layer.type]
-    return same[0] if same else None
+    return next((other for other in layers if (other.name, other.type) == (layer.name, layer.type)), None)
 
 
 @cache

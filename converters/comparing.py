@@ -199,13 +199,23 @@ class Comparison:
                 return
         if self.record.gradients:
             self.gradients = compare_gradients(self.net, self.record, self.gradient_tolerance)
+            for row in self.gradients:  # after other values other gradients are no surprise
+                row.inherited |= any(one.bad for one in self.rows)
+
+    @property
+    def scores_at(self) -> tuple[int, int] | None:
+        """Node and top of the scores whose labels were recorded; None where no labels can be compared."""
+        if self.record.labels_of is None or self.record.is_random:
+            return None
+        layer, top = self.record.labels_of
+        nodes = [i for i, stage in self.stages.items() if stage.index == layer]
+        return (nodes[0], top) if nodes and 0 <= top < len(self.net.graph.nodes[nodes[0]].tops) else None
 
     def end_to_end(self) -> None:
         """Forward without any help, for the share of labels that are the recorded ones."""
-        own = {stage.index: i for i, stage in self.stages.items()}
-        if self.record.labels_of is None or self.record.labels_of[0] not in own or self.record.is_random:
+        if self.scores_at is None:
             return
-        layer, top = self.record.labels_of
+        node, top = self.scores_at
         self.net.keeps_graph = False
         self._feed()
         try:
@@ -213,9 +223,7 @@ class Comparison:
         except NetError:
             self.labels = 0.0  # a layer by layer run says why
             return
-        tops = self.net.graph.nodes[own[layer]].tops
-        if top < len(tops):
-            self.compare_labels(self.net.blobs[tops[top]].data)
+        self.compare_labels(self.net.blobs[self.net.graph.nodes[node].tops[top]].data)
 
     def compare_labels(self, scores: np.ndarray) -> None:
         """Take the share of labels that scores (N, C, …) have in common with the record."""
@@ -224,7 +232,7 @@ class Comparison:
 
 
 def _computes(node: Node) -> bool:
-    return not node.layer.is_source and node.layer.type != "Split"
+    return bool(node.bottoms) and node.layer.type != "Split"
 
 
 def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:

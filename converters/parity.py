@@ -20,6 +20,8 @@ from tabulate import tabulate
 
 from caffe_compat import TEST, TRAIN, Net
 from caffe_compat.device import set_mode_cpu
+from caffe_compat.errors import NetError
+from converters.causes import differing_layers
 from converters.comparing import Comparison
 from converters.deviations import GRADIENT_TOLERANCE, LABELS, TOLERANCE, Row
 from converters.record_file import Record, read_record
@@ -55,7 +57,13 @@ def build(
     file = read_net(find_net(prototxt), dialect) if prototxt else parse_net(record.prototxt, record.path, dialect)
     shapes = {name: values.shape for name, values in record.inputs.items()}
     phase = TRAIN if record.phase == "train" else TEST
-    return Net(_as_gradients_ask(file, record), phase, weights=weights, dialect=dialect, input_shapes=shapes)
+    file = _as_gradients_ask(file, record)
+    try:
+        return Net(file, phase, weights=weights, dialect=dialect, input_shapes=shapes)
+    except NetError as error:
+        others = differing_layers(file, record)
+        told = ["not written as in the record, which may be why:", *others] if others else []
+        raise CaffeError(error.problems, "\n  ".join(told)) from error
 
 
 def _as_gradients_ask(file: NetFile, record: Record) -> NetFile:

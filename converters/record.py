@@ -207,14 +207,14 @@ def _is_mask(layer, top):
     return top == 1 and _kind(layer) == "pooling"
 
 
-def input_values(net, given, seed):
+def input_values(shapes, given, seed):
     """Values for every input: what was given, else random numbers as images have (0 or 1 where labels are expected)."""
     values = dict(given)
-    for name in net.inputs:
+    for name in shapes:
         if name not in values:
             if seed is None:
                 raise ValueError("no values for the input %r; give --input %s=FILE.npy, or --random 1" % (name, name))
-            numbers = np.random.RandomState((crc(name) + seed) & 0xFFFFFFFF).random_sample(net.blobs[name].data.shape)
+            numbers = np.random.RandomState((crc(name) + seed) & 0xFFFFFFFF).random_sample(shapes[name])
             values[name] = np.floor(numbers * (2 if "label" in name else 256)).astype(np.float32)
     return values
 
@@ -284,7 +284,8 @@ def main(arguments=None):
         if unknown:
             raise ValueError("--input %s: the net has no such blob" % unknown[0])
         recorder = Recorder(net, text, args.samples)
-        recorder.forward(input_values(net, inputs, args.random))
+        shapes = dict((name, net.blobs[name].data.shape) for name in net.inputs)
+        recorder.forward(input_values(shapes, inputs, args.random))
         if args.gradients:
             recorder.backward()
     except (EnvironmentError, ImportError, ValueError, RuntimeError) as error:
