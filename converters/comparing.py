@@ -162,8 +162,13 @@ class Comparison:
         row = self._add(node, f"positions {node.tops[1]!r}", other / mask.numel(), allowed, inherited)
         if row.bad:
             row.reasons.append(f"{other:,} of {mask.numel():,} windows chose another position")
-        chosen = x.gather(2, mask.clamp(min=0).flatten(2)).view_as(outs[0])
-        outs[:] = [torch.where(mask < 0, outs[0], chosen), mask.to(outs[1])]
+        chosen = torch.where(mask < 0, outs[0], x.gather(2, mask.clamp(min=0).flatten(2)).view_as(outs[0]))
+        gap = float((outs[0] - chosen).detach().abs().max()) / max(float(outs[0].detach().abs().max()), 1e-30)
+        row = self._add(node, f"values at {node.tops[1]!r}", gap, self.tolerance, inherited)
+        if row.bad:
+            row.reasons.append("the recorded positions are not those of the largest values")
+            self._deviating.add(node.tops[0])
+        outs[:] = [chosen, mask.to(outs[1])]
 
     # ---- whole passes of the pycaffe face
 
