@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,7 +11,7 @@ import torch
 
 from caffe_compat import Net
 from caffe_compat.graph import Node
-from converters.deviations import TOLERANCE, deviation
+from converters.deviations import TOLERANCE, bare, deviation
 from converters.record import crc
 from converters.record_file import Expected, Record, Stage
 from prototxt import text
@@ -40,7 +40,7 @@ def differing_weights(net: Net, record: Record) -> dict[str, list[str]]:
             found[name] = [f"{len(blobs)} parameter blobs here, {len(stored)} in the record"]
             continue
         for i, (blob, (shape, checksum)) in enumerate(zip(blobs, stored, strict=True)):
-            if _bare(blob.shape) != _bare(shape):
+            if bare(blob.shape) != bare(shape):
                 found.setdefault(name, []).append(f"blob {i} of {name} is {tuple(blob.shape)}, {shape} in the record")
             elif crc(blob.data) != checksum:
                 found.setdefault(name, []).append(f"the weights differ: blob {i} of {name}")
@@ -50,7 +50,7 @@ def differing_weights(net: Net, record: Record) -> dict[str, list[str]]:
 def causes(seen: Seen, record: Record, weights: Mapping[str, list[str]]) -> list[str]:
     """What is likely to be wrong with a layer that deviates though it was fed the right values."""
     found = [*weights.get(seen.node.layer.name, []), *_settings(seen.node.message, record)]
-    if tuple(seen.top.shape) != seen.want.shape:
+    if bare(seen.top.shape) != bare(seen.want.shape):
         found.append(_shapes(seen))
     elif seen.node.layer.type == "BN" and _other_mode_fits(seen):
         mode = "LEARN" if seen.node.layer.affine_only else "INFERENCE"
@@ -97,6 +97,10 @@ def _lines(layer: LayerParameter | None) -> list[str]:
     bare.CopyFrom(layer)
     for unimportant in ("bottom", "top", "param", "include", "exclude", "phase", "loss_weight", "propagate_down"):
         bare.ClearField(unimportant)
+    for field, value in bare.ListFields():
+        if field.message_type is not None and not isinstance(value, Sequence):
+            for filler in [inner.name for inner, _ in value.ListFields() if inner.name.endswith("filler")]:
+                value.ClearField(filler)
     return text.format(bare).splitlines()
 
 
@@ -121,8 +125,3 @@ def _other_mode_fits(seen: Seen) -> bool:
         layer.affine_only = not layer.affine_only
     first = out[0] if isinstance(out, tuple) else out
     return deviation(first, seen.want) <= TOLERANCE
-
-
-def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without its ones: the oldest files know only four axes."""
-    return tuple(dim for dim in shape if dim != 1)

@@ -19,7 +19,7 @@ from caffe_compat import Net
 from caffe_compat.errors import NetError
 from caffe_compat.graph import Node
 from converters.causes import Seen, causes, differing_weights
-from converters.deviations import COUNTED, GRADIENT_TOLERANCE, NEAR_TIES, TOLERANCE, Row, deviation, differing
+from converters.deviations import COUNTED, GRADIENT_TOLERANCE, NEAR_TIES, TOLERANCE, Row, bare, deviation, differing
 from converters.gradient_check import compare_gradients
 from converters.record_file import Expected, Record, Stage
 from prototxt.errors import FormatError
@@ -118,8 +118,8 @@ class Comparison:
             row = self._add(node, f"blob {top!r}", *self._judge(node, values, want), inherited)
             if row.bad and not inherited:
                 row.reasons += causes(Seen(node, stage, seen, values, want), self.record, self.weights)
-            if want.positions is None and tuple(values.shape) == want.shape:
-                recorded[j] = torch.from_numpy(want.values).to(values)
+            if want.positions is None and bare(values.shape) == bare(want.shape):
+                recorded[j] = torch.from_numpy(want.values).to(values).view(values.shape)
             elif row.bad:
                 self._deviating.add(top)
         if len(outs) == 2 and len(stage.tops) == 2 and self.record.has_mask(stage, 1):

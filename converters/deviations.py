@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,9 +44,14 @@ class Row:
         return not self.deviation <= self.allowed
 
 
+def bare(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without its ones: the oldest Caffes know only four axes."""
+    return tuple(dim for dim in shape if dim != 1)
+
+
 def differing(values: torch.Tensor, want: Expected) -> float:
     """The share of values that are not the recorded ones, for layers that choose. Infinite where shapes differ."""
-    if tuple(values.shape) != want.shape:
+    if bare(values.shape) != bare(want.shape):
         return math.inf
     flat = values.detach().cpu().reshape(-1)
     got = flat if want.positions is None else flat[torch.from_numpy(want.positions)]
@@ -56,17 +62,16 @@ def deviation(values: torch.Tensor, want: Expected, scale: float = 0.0) -> float
     """The largest deviation from recorded values, as a share of the largest of them (of ``scale`` if that is more).
 
     Of a sampled array also those of its minimum, its maximum, its mean and its mean absolute value. Infinite where
-    shapes differ, or where one is not finite and the other is.
+    shapes differ in more than axes of one, or where one is not finite and the other is.
     """
-    if tuple(values.shape) != want.shape:
+    if bare(values.shape) != bare(want.shape):
         return math.inf
     if not values.numel():
         return 0.0
-    values = values.detach().to(torch.float64).cpu()
+    flat = values.detach().to(torch.float64).cpu().reshape(-1)
     if want.positions is None:
-        got, recorded = values.numpy(), want.values.astype(np.float64)
+        got, recorded = flat.numpy(), want.values.ravel().astype(np.float64)
     else:
-        flat = values.reshape(-1)
         mean = np.array([1 / values.numel(), 1 / values.numel(), 1, 1])
         totals = np.array([float(flat.sum()), float(flat.abs().sum()), float(flat.min()), float(flat.max())])
         got = np.concatenate([flat[torch.from_numpy(want.positions)].numpy(), totals * mean])

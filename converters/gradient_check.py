@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import torch
 
 from caffe_compat import Net
@@ -35,7 +32,7 @@ def compare_gradients(net: Net, record: Record, tolerance: float) -> list[Row]:
         want = record.expected(f"gradient/{number}", shape)
         scale = 0.01 * largest.get(name, 0.0) if kind == "param" else 0.0
         largest[name] = max(largest.get(name, 0.0), want.scale)
-        own = torch.from_numpy(blobs[index].diff.reshape(_fitting(blobs[index].shape, shape)))
+        own = torch.from_numpy(blobs[index].diff)
         what = f"of blob {index}" if kind == "param" else "of the input"
         rows.append(Row(name, types.get(name, "input"), what, deviation(own, want, scale), tolerance))
     order = {node.layer.name: i for i, node in enumerate(net.graph.nodes)}
@@ -44,8 +41,3 @@ def compare_gradients(net: Net, record: Record, tolerance: float) -> list[Row]:
     for row in rows:
         row.inherited = first is not None and order.get(row.layer, -1) < order.get(first.layer, -1)
     return rows
-
-
-def _fitting(own: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The recorded shape where it differs in axes of one alone: the oldest files know only four axes."""
-    return shape if math.prod(own) == math.prod(shape) else tuple(own)

@@ -19,7 +19,6 @@ from pathlib import Path
 from tabulate import tabulate
 
 from caffe_compat import TEST, TRAIN, Net
-from caffe_compat.device import set_mode_cpu
 from caffe_compat.errors import NetError
 from converters.causes import differing_layers
 from converters.comparing import Comparison
@@ -165,7 +164,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit status."""
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    set_mode_cpu()
     try:
         record = read_record(args.record)
         net = build(record, args.prototxt, args.weights, args.dialect)

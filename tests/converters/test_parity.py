@@ -17,7 +17,7 @@ from converters.record import main as record_main
 from converters.record_file import Record, read_record
 from prototxt.errors import FormatError
 from prototxt.net_file import ZOO
-from tests.caffe_compat.nets import AUTOENCODER, net
+from tests.caffe_compat.nets import AUTOENCODER, inputs, net
 
 #: Planes of odd sizes, so that the rounding of the pooling counts.
 ODD = AUTOENCODER.replace("dim: 10 dim: 14", "dim: 9 dim: 13").replace("scale: 2", "upsample_h: 9 upsample_w: 13")
@@ -82,6 +82,14 @@ def test_another_setting(folder, old, new, layer, reasons, capsys):
     blamed = [line for line in out.splitlines() if line.startswith("deviates by itself")]
     assert len(blamed) == 1 and blamed[0].startswith(f"deviates by itself: {layer}, blob")
     assert all(reason in blamed[0] for reason in reasons)
+
+
+def test_fillers_are_no_reason():
+    own, other = own_and_again()
+    record = made_of(own, ODD.replace('"msra"', '"xavier"'))
+    other.params["conv1"][0].data[0, 0, 0, 0] += 1
+    (row,) = [row for row in compare(other, record).rows if row.bad and not row.inherited]
+    assert row.reasons == ["the weights differ: blob 0 of conv1"]
 
 
 def test_record_made_in_another_bn_mode(folder, capsys):
@@ -241,6 +249,21 @@ def test_choices_are_counted():
     assert not deviates(compare(other, record))
     record._arrays["top/7/0"] ^= 1
     assert blamed(compare(other, record)) == ["best"]
+
+
+def test_axes_of_one_do_not_count():
+    """As the oldest Caffes have them, which know only four."""
+    text = inputs(x=(2, 5)) + 'layer { name: "r" type: "ReLU" bottom: "x" top: "r" }'
+    text += 'layer { name: "i" type: "InnerProduct" bottom: "r" top: "i" inner_product_param { num_output: 3 } }'
+    own, other = own_and_again(text)
+    record = made_of(own, text)
+    for stage in record.stages:
+        stage.shapes = [(*shape, 1, 1) for shape in stage.shapes]
+        record._arrays[f"top/{stage.index}/0"] = record._arrays[f"top/{stage.index}/0"].reshape(stage.shapes[0])
+    assert not deviates(compare(other, record))
+    record.stages[0].shapes = [(5, 2, 1, 1)]
+    record._arrays["top/0/0"] = record._arrays["top/0/0"].reshape(5, 2, 1, 1)
+    assert blamed(compare(other, record)) == ["r"]
 
 
 def test_values_that_are_no_numbers():
