@@ -7,8 +7,7 @@ that were recorded whole replace the computed ones, so that the next layer start
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -20,6 +19,7 @@ from caffe_compat.errors import NetError
 from caffe_compat.graph import Node
 from converters.causes import Seen, causes, differing_weights
 from converters.deviations import COUNTED, GRADIENT_TOLERANCE, NEAR_TIES, TOLERANCE, Row, bare, deviation, differing
+from converters.differences import numbered
 from converters.gradient_check import compare_gradients
 from converters.record_file import Expected, Record, Stage
 from prototxt.errors import FormatError
@@ -73,8 +73,8 @@ class Comparison:
     def _match(self) -> dict[int, Stage]:
         """Node → its stage, by name; of several of one name in their order."""
         nodes = [(i, node.layer.name) for i, node in enumerate(self.net.graph.nodes) if _computes(node)]
-        ours = dict(zip(_numbered([name for _, name in nodes]), (i for i, _ in nodes), strict=True))
-        theirs = dict(zip(_numbered([stage.name for stage in self.record.stages]), self.record.stages, strict=True))
+        ours = dict(zip(numbered([name for _, name in nodes]), (i for i, _ in nodes), strict=True))
+        theirs = dict(zip(numbered([stage.name for stage in self.record.stages]), self.record.stages, strict=True))
         self.only = [f"layer {key[0]!r} is only in the record" for key in theirs if key not in ours]
         self.only += [f"layer {key[0]!r} is not in the record" for key in ours if key not in theirs]
         return {ours[key]: stage for key, stage in theirs.items() if key in ours}
@@ -238,12 +238,3 @@ class Comparison:
 
 def _computes(node: Node) -> bool:
     return bool(node.bottoms) and node.layer.type != "Split"
-
-
-def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
-    seen: Counter[str] = Counter()
-    numbered = []
-    for name in names:
-        numbered.append((name, seen[name]))
-        seen[name] += 1
-    return numbered

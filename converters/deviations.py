@@ -12,7 +12,7 @@ import torch
 from converters.record_file import Expected
 
 TOLERANCE = 1e-4
-"""Of a layer's values, as a share of the largest: rounding adds up to a hundredth of it (docs/parity.md)."""
+"""Of a layer's values, as a share of the largest: rounding adds up to a quarter of it at most (docs/parity.md)."""
 GRADIENT_TOLERANCE = 0.1
 """Of a gradient: values near zero in a ReLU choose another side, and deep nets with batch statistics enlarge that."""
 LABELS = 0.99

@@ -15,8 +15,10 @@ from converters.parity import build, compare, describe, deviates, main
 from converters.record import Recorder, input_values
 from converters.record import main as record_main
 from converters.record_file import Record, read_record
+from converters.resizing import resize_net
 from prototxt.errors import FormatError
-from prototxt.net_file import ZOO
+from prototxt.net_file import ZOO, read_net
+from prototxt.text import format as format_text
 from tests.caffe_compat.nets import AUTOENCODER, inputs, net
 
 #: Planes of odd sizes, so that the rounding of the pooling counts.
@@ -365,3 +367,24 @@ def test_the_comparison_leaves_no_hooks():
     comparison = Comparison(other, made_of(own, ODD))
     comparison.run()
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in other.layers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["segnet_basic", "segnet_train"])
+def test_other_rounding_is_far_below_the_tolerance(name):
+    """Caffe's convolutions round otherwise; a run in float64 stands for them."""
+    torch.manual_seed(0)
+    text = format_text(resize_net(read_net(ZOO / f"{name}.prototxt"), (96, 128))[0])
+    shapes = {"data": (2, 3, 96, 128), "label": (2, 1, 96, 128)} if name.endswith("train") else {}
+    phase = caffe.TRAIN if shapes else caffe.TEST
+    own, other = net(text, phase, input_shapes=shapes), net(text, phase, input_shapes=shapes)
+    other.load_state_dict(own.state_dict())
+    rng = np.random.default_rng(0)
+    shape = tuple(own.blobs["data"].shape)
+    given = {"data": rng.integers(0, 255, shape).astype(np.float32)}
+    given |= {"label": rng.integers(0, 11, shapes["label"]).astype(np.float32)} if shapes else {}
+    own.double()
+    comparison = compare(other, made_of(own, text, 4096, bool(shapes), **given))
+    assert not deviates(comparison), describe(comparison)
+    values = [row for row in comparison.rows if row.allowed == comparison.tolerance]
+    assert 0 < max(row.deviation for row in values) < comparison.tolerance / 2
