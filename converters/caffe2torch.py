@@ -20,6 +20,7 @@ from converters.check import check_image
 from converters.emitting import emit
 from converters.summary import summary
 from converters.torch_layout import Reference, fit, read_reference
+from converters.verifying import verify
 from converters.weight_formats import FORMATS, STATE_FORMATS, chosen_format, target_and_writer, write_state
 from prototxt.errors import CaffeError
 from prototxt.files import replacing
@@ -69,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--phase", choices=("train", "test"), default="test", help="the phase to build (default: test)")
     add_net_arguments(parser)
     parser.add_argument("--check", metavar="IMAGE", help="run one image; writes its labels as a picture")
+    parser.add_argument(
+        "--verify", nargs="?", const="", metavar="IMAGE",
+        help="run Caffe's side and what was written on random input (and on the image, or --check's), compare layers",
+    )  # fmt: skip
     return parser
 
 
@@ -160,7 +165,10 @@ def _check_outputs(target: Path, emit_to: Path | None, layout: Reference | None,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit status."""
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    if args.verify is not None and args.torch_layout:
+        parser.error("--verify reads back what keeps Caffe's names; expected it without --torch-layout")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         layout = read_reference(args.torch_layout) if args.torch_layout else None
@@ -185,6 +193,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wrote {target}" + (f" and {args.emit}" if args.emit else ""))
         if args.check:
             print(check_image(net, args.check, target.with_name(target.stem + "_check.png")))
+        if args.verify is not None:
+            told, equal = verify(net, target, args.verify or args.check)
+            print(told)
+            return 0 if equal else 1
     except CaffeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -33,7 +33,7 @@ def check_image(net: Net, image: str | PathLike[str], picture: str | PathLike[st
         MissingFileError, FormatError: of the image; NetError: the net has no image input, or no map of labels.
     """
     pixels = read_image(image)
-    first = _feed(net, pixels)
+    first = feed_image(net, pixels)
     net._forward(first, len(net.layers) - 1)
     name, labels, classes = _labels(net)
     shares = np.bincount(labels.ravel(), minlength=classes) / labels.size
@@ -44,8 +44,11 @@ def check_image(net: Net, image: str | PathLike[str], picture: str | PathLike[st
     return f"{Path(image).name} at {height}×{width}, labels by blob {name!r}: {text}\npicture: {picture}"
 
 
-def _feed(net: Net, pixels: np.ndarray) -> int:
-    """Put the image into the net's image input. Returns the first layer to run."""
+def feed_image(net: Net, pixels: np.ndarray) -> int:
+    """Put an image (h, w, 3), BGR, into the net's image input, zeros into the others of a net that reads its own data.
+
+    Returns the first layer to run. Raises NetError where no input takes a colour image.
+    """
     feeds = {name: tuple(net.blobs[name].shape) for name in net.graph.feeds}
     images = [name for name, shape in feeds.items() if len(shape) == 4 and shape[1] == 3]
     if not images:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from tabulate import tabulate
@@ -32,19 +33,19 @@ def compare(a: PathName, b: PathName) -> str:
     return _weights(a, b)
 
 
-def _numbered(names: list[str]) -> list[tuple[str, int]]:
+def numbered(names: Sequence[str]) -> list[tuple[str, int]]:
     """Each name with how often it came before: names of layers need not be unique."""
     seen: Counter[str] = Counter()
-    numbered = []
+    result = []
     for name in names:
-        numbered.append((name, seen[name]))
+        result.append((name, seen[name]))
         seen[name] += 1
-    return numbered
+    return result
 
 
 def _weights(a: PathName, b: PathName) -> str:
     layers = [[layer for layer in read_weights(path).layers if layer.blobs] for path in (a, b)]
-    ours, theirs = (dict(zip(_numbered([layer.name for layer in own]), own, strict=True)) for own in layers)
+    ours, theirs = (dict(zip(numbered([layer.name for layer in own]), own, strict=True)) for own in layers)
     rows = [[key[0], "only in A", ""] for key in ours if key not in theirs]
     rows += [[key[0], "only in B", ""] for key in theirs if key not in ours]
     for key in ours:

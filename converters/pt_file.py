@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,18 @@ def read_pt(path: str | PathLike[str]) -> dict[str, Any]:
 def load_pt(path: str | PathLike[str]) -> Net:
     """The net of a ``.pt`` file, with its weights. Raises FormatError, MissingFileError."""
     content = read_pt(path)
-    net = Net(
-        parse_net(content["prototxt"], str(path), content["dialect"]),
+    net = net_described(content, str(path))
+    net.load_state_dict(content["state_dict"])
+    return net
+
+
+def net_described(content: Mapping[str, Any], name: str) -> Net:
+    """The net that ``describe_net`` described, with its fillers' values; ``name`` stands for it in messages."""
+    return Net(
+        parse_net(content["prototxt"], name, content["dialect"]),
         _PHASES[content["phase"]],
         level=content["level"],
         stages=content["stages"],
         dialect=content["dialect"],
         input_shapes=content["input_shapes"],
     )
-    net.load_state_dict(content["state_dict"])
-    return net
