@@ -11,10 +11,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from caffe_compat import TEST, TRAIN, Net
 from caffe_compat.tools.arguments import image_size, input_shape, root
 from caffe_compat.weights import LoadReport, load_weights
 from converters.check import check_image
+from converters.inspection import remarks
 from converters.summary import summary
 from converters.weight_formats import FORMATS, target_and_writer
 from prototxt.dialects import DIALECTS
@@ -108,8 +111,9 @@ def convert(
     if not target.parent.is_dir():
         raise CaffeError(f"{target}: the folder {target.parent} does not exist; expected an existing one")
     file = read_net(path, dialect)
-    net = Net(file, phase, dialect=dialect, roots=roots, image_size=input_size, input_shapes=input_shapes)
+    net = Net(file, phase, dialect=dialect, roots=roots, image_size=input_size, input_shapes=input_shapes, fill=False)
     report = load_weights(net.graph, weights) if weights else None
+    net.fill_parameters(report.blobs if report else ())
     if report is not None and not report.matched:
         file_has, net_has = (", ".join([*names[:4], "…"]) for names in (report.only_in_file, report.only_in_net))
         raise CaffeError(
@@ -118,6 +122,16 @@ def convert(
         )
     write(net, report is not None and bool(report.matched), str(weights or "fillers"))
     return net, target, report
+
+
+def not_finite(net: Net) -> list[str]:
+    """A line for each parameter with NaN or infinite values, as a training that went wrong leaves them."""
+    return [
+        f"{node.where}: blob {i}: {remarks(blob.data)}"
+        for node in net.graph.nodes
+        for i, blob in enumerate(node.layer.blobs)
+        if not np.isfinite(blob.data).all()
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("weights: untrained (what the fillers give); --weights FILE loads a caffemodel")
         else:
             print(report.describe(args.weights))
+            print("".join(f"warning: {line}\n" for line in not_finite(net)), end="")
         print(f"wrote {target}")
         if args.check:
             print(check_image(net, args.check, target.with_name(target.stem + "_check.png")))

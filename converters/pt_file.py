@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from caffe_compat import TEST, TRAIN, Net
+from converters.torch_file import read_torch_file
 from prototxt import text
-from prototxt.errors import FormatError, MissingFileError
+from prototxt.errors import FormatError
 from prototxt.files import replacing
 from prototxt.net_file import parse_net
 
 _FORMAT = "caffe-segnet"
 _VERSION = 1
 _PHASES = {"TRAIN": TRAIN, "TEST": TEST}
+_EXPECTED = "a .pt file made by converters.caffe2torch"
+_KINDS = {"prototxt": str, "dialect": str, "level": int, "stages": list, "input_shapes": dict, "state_dict": dict}
 
 
 def save_pt(net: Net, path: str | PathLike[str], *, trained: bool, source: str = "") -> None:
@@ -56,32 +56,33 @@ def describe_net(net: Net, trained: bool, source: str) -> dict[str, Any]:
 
 def read_pt(path: str | PathLike[str]) -> dict[str, Any]:
     """The content of a ``.pt`` file. Raises MissingFileError, or FormatError for another kind of file."""
-    if not Path(path).is_file():
-        raise MissingFileError(f"{path}: there is no such file; expected a .pt file made by converters.caffe2torch")
-    expected = "expected a file that converters.caffe2torch wrote"
-    if not zipfile.is_zipfile(path):
-        raise FormatError(f"{path}: no torch archive; {expected}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise FormatError(f"{path}: torch cannot read it ({error}); {expected}") from error
+    content = read_torch_file(path, _EXPECTED)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise FormatError(f"{path}: not made by converters.caffe2torch; {expected}")
-    if content["version"] > _VERSION:
-        raise FormatError(f"{path}: version {content['version']}; expected at most {_VERSION}: update this package")
+        raise FormatError(f"{path}: not made by converters.caffe2torch; expected {_EXPECTED}")
+    if content.get("version") != _VERSION:
+        raise FormatError(
+            f"{path}: version {content.get('version')!r} of the format; expected {_VERSION}: update this package"
+        )
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(content.get(name), kind)]
+    if wrong or content["phase"] not in _PHASES:
+        raise FormatError(f"{path}: damaged: {', '.join(wrong) or 'phase'} is wrong or missing; convert the net again")
     return content
 
 
 def load_pt(path: str | PathLike[str]) -> Net:
     """The net of a ``.pt`` file, with its weights. Raises FormatError, MissingFileError."""
     content = read_pt(path)
-    net = Net(
-        parse_net(content["prototxt"], str(path), content["dialect"]),
-        _PHASES[content["phase"]],
-        level=content["level"],
-        stages=content["stages"],
-        dialect=content["dialect"],
-        input_shapes=content["input_shapes"],
-    )
-    net.load_state_dict(content["state_dict"])
+    try:
+        net = Net(
+            parse_net(content["prototxt"], str(path), content["dialect"]),
+            _PHASES[content["phase"]],
+            level=content["level"],
+            stages=content["stages"],
+            dialect=content["dialect"],
+            input_shapes=content["input_shapes"],
+            fill=False,
+        )
+        net.load_state_dict(content["state_dict"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise FormatError(f"{path}: its weights are not those of its net ({error}); convert the net again") from error
     return net
