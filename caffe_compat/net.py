@@ -6,7 +6,7 @@ arrays or with nothing it is pycaffe's Net: every blob is kept, and ``backward``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 
 import torch
@@ -23,6 +23,7 @@ from caffe_compat.graph import Node, Param
 from caffe_compat.layer_base import TorchLayer
 from caffe_compat.paths import Paths
 from caffe_compat.pycaffe import PycaffeFace
+from caffe_compat.room import check_room
 from caffe_compat.shapes import Shape
 from prototxt.caffe_pb2 import NetParameter
 from prototxt.errors import FormatError, MissingFileError
@@ -44,10 +45,12 @@ class Net(PycaffeFace, BatchFace, nn.Module):
         input_shapes: shapes for inputs and for the tops of data layers, e.g. ``{"data": (4, 3, 360, 480)}``.
         image_size: (height, width) of every image input, in place of what the file says.
         roots: pairs ``(old, new)`` of path prefixes, for files that the prototxt names and that lie elsewhere.
+        fill: whether parameters that get no weights start with what their fillers give; without, they hold anything
+            until ``fill_parameters`` or a load.
 
     Raises:
         FormatError: the file cannot be read; MissingFileError: it is not there.
-        NetError: the net cannot be built, with everything that is wrong with it.
+        NetError: the net cannot be built, with everything that is wrong with it, or it does not fit into memory.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Net(PycaffeFace, BatchFace, nn.Module):
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         image_size: tuple[int, int] | None = None,
         roots: Sequence[tuple[str, str]] = (),
+        fill: bool = True,
     ) -> None:
         super().__init__()
         given = [phase] if phase is not None else []
@@ -80,6 +84,7 @@ class Net(PycaffeFace, BatchFace, nn.Module):
             image_size=image_size,
             paths=Paths(file.path, roots),
         )
+        check_room(self.graph)
         self._anchor = Anchor()
         self.layer = nn.ModuleDict()
         for node in self.graph.nodes:
@@ -93,8 +98,9 @@ class Net(PycaffeFace, BatchFace, nn.Module):
         }
         self._records: dict[int, tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]] = {}
         self.train(numbers[0] == 0)
-        if files:
-            self.copy_from(files[0])
+        loaded = self.copy_from(files[0]).blobs if files else ()
+        if fill:
+            self.fill_parameters(loaded)
         if chosen_device() is not None:
             self.to(chosen_device())
 
@@ -119,10 +125,6 @@ class Net(PycaffeFace, BatchFace, nn.Module):
             owner, name = node.layer, param.spec.name
             if param.owner is None:
                 values = torch.empty(param.spec.shape)
-                if param.spec.values is None:
-                    fill(values, param.spec.filler)
-                else:
-                    values.copy_(torch.tensor(param.spec.values).view_as(values))
                 owner.register_parameter(name, nn.Parameter(values, requires_grad=param.needs_diff))
             else:
                 first = self.graph.nodes[param.owner[0]]
@@ -132,6 +134,19 @@ class Net(PycaffeFace, BatchFace, nn.Module):
             shape, settings, needs_diff = param.spec.shape, param.settings, param.needs_diff
             blob = ParamBlob(owner, name, shape, settings, needs_diff=needs_diff, own_diff=own_diff)
             node.layer.param_blobs.append(blob)
+
+    def fill_parameters(self, kept: Iterable[ParamBlob] = ()) -> None:
+        """Give parameters what their fillers say, but those that are to be kept. Raises LayerError."""
+        skipped = {id(blob) for blob in kept}
+        for node in self.graph.nodes:
+            for param, blob in zip(node.params, node.layer.blobs, strict=True):
+                if param.owner is not None or id(blob) in skipped:
+                    continue
+                values = blob.data_tensor()
+                if param.spec.values is None:
+                    fill(values, param.spec.filler)
+                else:
+                    values.copy_(torch.tensor(param.spec.values).view_as(values))
 
     # ---- the torch face
 

@@ -14,7 +14,7 @@ from caffe_compat.device import chosen_device
 from caffe_compat.errors import LabelError, LayerError, NetError
 from caffe_compat.graph import Graph, Node
 from caffe_compat.layer_base import TorchLayer
-from caffe_compat.weights import load_weights, log_report, save_weights, share_weights
+from caffe_compat.weights import LoadReport, load_weights, log_report, save_weights, share_weights
 
 
 class PycaffeFace:
@@ -295,16 +295,18 @@ class PycaffeFace:
             self._blobs[name].take_shape(shape)
         self._records.clear()
 
-    def copy_from(self, weights: str | PathLike[str]) -> None:
+    def copy_from(self, weights: str | PathLike[str]) -> LoadReport:
         """Take the weights of a ``.caffemodel`` or ``.caffemodel.h5`` for the layers of the same names.
 
-        What matched and what did not is logged; ``caffe_compat.weights.load_weights`` also returns it.
+        What matched and what did not is logged and returned.
 
         Raises:
             FormatError: the file cannot be read; MissingFileError: it is not there.
             NetError: blobs of another number or shape, all of them at once; nothing is copied then.
         """
-        log_report(load_weights(self.graph, weights), weights)
+        report = load_weights(self.graph, weights)
+        log_report(report, weights)
+        return report
 
     def share_with(self, other: PycaffeFace) -> None:
         """Use the parameters of another net for the layers of the same names, in the same memory.

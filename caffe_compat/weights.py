@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 
 import numpy as np
@@ -29,6 +29,8 @@ class LoadReport:
     """Layers with weights for which the net has no layer of that name."""
     only_in_net: list[str]
     """Layers of the net that keep what their fillers gave."""
+    blobs: list[ParamBlob] = field(default_factory=list, repr=False)
+    """The parameters that took values from the file."""
 
     def describe(self, weights: str | PathLike[str]) -> str:
         """A few lines for people."""
@@ -85,7 +87,7 @@ def load_weights(graph: Graph, path: str | PathLike[str]) -> LoadReport:
             np.copyto(blob.diff, stored.diff.reshape(blob.shape), casting="same_kind")
     found = set(matched)
     only_in_net = [node.layer.name for node in graph.nodes if node.layer.blobs and node.layer.name not in found]
-    return LoadReport(matched, only_in_file, only_in_net)
+    return LoadReport(matched, only_in_file, only_in_net, [blob for blob, _ in copies])
 
 
 def log_report(report: LoadReport, path: str | PathLike[str]) -> None:

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
+
 from caffe_compat import TEST, Net
 from caffe_compat.tools.arguments import add_dialect, add_root, image_size, input_shape
 from caffe_compat.weights import LoadReport, load_weights
+from converters.inspection import remarks
 from prototxt.errors import CaffeError
 from prototxt.net_file import read_net
 
@@ -53,8 +56,9 @@ def build_net(
         CaffeError: of the files or the net; the weights are another net's.
     """
     file = read_net(path, dialect)
-    net = Net(file, phase, dialect=dialect, roots=roots, image_size=input_size, input_shapes=input_shapes)
+    net = Net(file, phase, dialect=dialect, roots=roots, image_size=input_size, input_shapes=input_shapes, fill=False)
     report = load_weights(net.graph, weights) if weights else None
+    net.fill_parameters(report.blobs if report else ())
     if report is not None and not report.matched:
         file_has, net_has = (", ".join([*names[:4], "…"]) for names in (report.only_in_file, report.only_in_net))
         raise CaffeError(
@@ -76,4 +80,10 @@ def told_weights(report: LoadReport | None, weights: str | None) -> str:
     """For people: what matched of the weights."""
     if report is None:
         return "weights: untrained (what the fillers give); --weights FILE loads a caffemodel"
-    return report.describe(weights)
+    return "\n".join([report.describe(weights), *(f"warning: {line}" for line in _not_finite(report))])
+
+
+def _not_finite(report: LoadReport) -> list[str]:
+    """A line for each parameter with NaN or infinite values, as a training that went wrong leaves them."""
+    wrong = [(blob, remarks(blob.data)) for blob in report.blobs if not np.isfinite(blob.data).all()]
+    return [f"weights of the shape {tuple(blob.shape)} hold {what}" for blob, what in wrong]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from caffe_compat import TEST, TRAIN, Net
+from converters.torch_file import read_torch_file
 from prototxt import text
 from prototxt.errors import FormatError, MissingFileError
 from prototxt.files import replacing
@@ -20,6 +18,8 @@ from prototxt.net_file import parse_net
 _FORMAT = "caffe-segnet"
 _VERSION = 1
 _PHASES = {"TRAIN": TRAIN, "TEST": TEST}
+_EXPECTED = "a .pt file made by converters.caffe2torch"
+_KINDS = {"prototxt": str, "dialect": str, "level": int, "stages": list, "input_shapes": dict, "state_dict": dict}
 
 
 def save_pt(net: Net, path: str | PathLike[str], *, trained: bool, source: str = "") -> None:
@@ -57,32 +57,34 @@ def describe_net(net: Net, trained: bool, source: str) -> dict[str, Any]:
 
 def read_pt(path: str | PathLike[str]) -> dict[str, Any]:
     """The content of a ``.pt`` file. Raises MissingFileError, or FormatError for another kind of file."""
-    if not Path(path).is_file():
-        raise MissingFileError(f"{path}: there is no such file; expected a .pt file made by converters.caffe2torch")
-    expected = "expected a file that converters.caffe2torch wrote"
-    if not zipfile.is_zipfile(path):
-        raise FormatError(f"{path}: no torch archive; {expected}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise FormatError(f"{path}: torch cannot read it ({error}); {expected}") from error
+    content = read_torch_file(path, _EXPECTED)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise FormatError(f"{path}: not made by converters.caffe2torch; {expected}")
-    if content["version"] > _VERSION:
-        raise FormatError(f"{path}: version {content['version']}; expected at most {_VERSION}: update this package")
+        raise FormatError(f"{path}: not made by converters.caffe2torch; expected {_EXPECTED}")
+    if content.get("version") != _VERSION:
+        raise FormatError(
+            f"{path}: version {content.get('version')!r} of the format; expected {_VERSION}: update this package"
+        )
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(content.get(name), kind)]
+    if wrong or content["phase"] not in _PHASES:
+        raise FormatError(f"{path}: damaged: {', '.join(wrong) or 'phase'} is wrong or missing; convert the net again")
     return content
 
 
 def load_pt(path: str | PathLike[str]) -> Net:
     """The net of a ``.pt`` file, with its weights. Raises FormatError, MissingFileError."""
     content = read_pt(path)
-    net = net_described(content, str(path))
-    net.load_state_dict(content["state_dict"])
+    try:
+        net = net_described(content, str(path))
+        net.load_state_dict(content["state_dict"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        if isinstance(error, MissingFileError):
+            raise
+        raise FormatError(f"{path}: its weights are not those of its net ({error}); convert the net again") from error
     return net
 
 
 def net_described(content: Mapping[str, Any], name: str) -> Net:
-    """The net that ``describe_net`` described, with its fillers' values; ``name`` stands for it in messages."""
+    """The net that ``describe_net`` described, its parameters not yet filled; ``name`` stands for it in messages."""
     return Net(
         parse_net(content["prototxt"], name, content["dialect"]),
         _PHASES[content["phase"]],
@@ -90,4 +92,5 @@ def net_described(content: Mapping[str, Any], name: str) -> Net:
         stages=content["stages"],
         dialect=content["dialect"],
         input_shapes=content["input_shapes"],
+        fill=False,
     )

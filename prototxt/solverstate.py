@@ -15,6 +15,7 @@ from prototxt.blobs import BlobArray
 from prototxt.caffe_pb2 import SolverState as Message
 from prototxt.errors import FormatError
 from prototxt.files import map_file, replacing
+from prototxt.h5_file import members, opened, read_array
 from prototxt.recognise import SOLVER_STATE, another_message, explain
 from prototxt.wire import BrokenWire, Buffer, Piece, length_field, number_field, read_varint, walk
 
@@ -84,22 +85,19 @@ def _parse(buffer: Buffer, path: str | os.PathLike[str]) -> SolverState:
 
 
 def _read_h5(path: str | os.PathLike[str]) -> SolverState:
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [name for name in ("iter", "history") if name not in file]
-            if missing:
-                raise FormatError(f"{path}: HDF5 without {' and '.join(missing)}; give {_WANTED}")
-            history = file["history"]
-            name = file["learned_net"][()] if "learned_net" in file else b""
-            step = file["current_step"][0] if "current_step" in file else 0
-            return SolverState(
-                int(file["iter"][0]),
-                name.decode() if isinstance(name, bytes) else str(name),
-                int(step),
-                [history[str(i)][()] for i in range(len(history))],
-            )
-    except (OSError, KeyError, TypeError) as error:
-        raise FormatError(f"{path}: HDF5 cannot read it ({error}); give {_WANTED}") from error
+    with opened(path, f"give {_WANTED}") as file:
+        found = dict(members(file, set()))
+        missing = [name for name in ("iter", "history") if name not in found]
+        if missing:
+            raise FormatError(f"{path}: HDF5 without {' and '.join(missing)}; give {_WANTED}")
+        history = dict(members(found["history"], set()))
+        name = read_array(found["learned_net"]) if "learned_net" in found else b""
+        return SolverState(
+            int(read_array(found["iter"])[0]),
+            name.decode() if isinstance(name, bytes) else str(name),
+            int(read_array(found["current_step"])[0]) if "current_step" in found else 0,
+            [read_array(history[str(i)]) for i in range(len(history))],
+        )
 
 
 def _write_h5(path: str | os.PathLike[str], state: SolverState) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import h5py
 import numpy as np
@@ -19,7 +19,11 @@ from prototxt.blobs import BlobArray
 from prototxt.caffemodel import Caffemodel, parse_caffemodel
 from prototxt.errors import FormatError
 from prototxt.files import map_file, replacing
+from prototxt.h5_file import members, opened, read_array
 from prototxt.weights import LayerWeights
+
+_MOST_BLOBS = 1000
+"""Of one layer; the largest known has five."""
 
 _OTHER_LAYOUTS = (
     # (a name that is in the file, what the file is and what to do)
@@ -52,16 +56,14 @@ def read_weights(path: str | os.PathLike[str]) -> Caffemodel | H5Weights:
 
 def read_weights_h5(path: str | os.PathLike[str]) -> H5Weights:
     """Read a .caffemodel.h5. Raises as ``read_weights``."""
-    map_file(path)  # says what is wrong with the path better than HDF5
-    try:
-        with h5py.File(path, "r") as file:
-            data = file.get("data")
-            if not isinstance(data, h5py.Group):
-                raise FormatError(f"{path}: {_other_layout(file)}")
-            diffs = file.get("diff")
-            return H5Weights([_read_layer(name, group, diffs, path) for name, group in _layer_groups(data)])
-    except OSError as error:
-        raise FormatError(f"{path}: HDF5 cannot read it ({error}); copy or download it again") from error
+    with opened(path, "copy or download it again") as file:
+        data, diff = file.get("data"), file.get("diff")
+        if not isinstance(data, h5py.Group):
+            raise FormatError(f"{path}: {_other_layout(file)}")
+        seen: set[int] = set()
+        layers = list(_layers(data, seen))
+        diffs = dict(_layers(diff, seen)) if isinstance(diff, h5py.Group) else {}
+        return H5Weights([_read_layer(name, stored, diffs.get(name, {}), path) for name, stored in layers])
 
 
 def write_weights_h5(path: str | os.PathLike[str], layers: Iterable[LayerWeights], diff: bool = False) -> None:
@@ -87,21 +89,25 @@ def write_weights_h5(path: str | os.PathLike[str], layers: Iterable[LayerWeights
                     target.create_dataset(str(index), data=values)
 
 
-def _layer_groups(group: h5py.Group, prefix: str = "") -> Iterator[tuple[str, h5py.Group]]:
-    """The layers under a group. A slash in a layer's name makes a group within a group."""
-    for name, member in group.items():
-        if isinstance(member, h5py.Group):
-            inner = any(isinstance(value, h5py.Group) for value in member.values())
-            datasets = any(isinstance(value, h5py.Dataset) for value in member.values())
-            if datasets or not inner:
-                yield prefix + name, member
-            if inner:
-                yield from _layer_groups(member, f"{prefix}{name}/")
+def _layers(group: h5py.Group, seen: set[int], name: str = "") -> Iterator[tuple[str, dict[str, h5py.Dataset]]]:
+    """The layers under a group with their datasets. A slash in a layer's name makes a group within a group."""
+    inside = dict(members(group, seen))
+    groups = {key: member for key, member in inside.items() if isinstance(member, h5py.Group)}
+    datasets = {key: member for key, member in inside.items() if isinstance(member, h5py.Dataset)}
+    if name and (datasets or not groups):
+        yield name, datasets
+    for key, member in groups.items():
+        yield from _layers(member, seen, f"{name}/{key}" if name else key)
 
 
-def _read_layer(name: str, group: h5py.Group, diffs: h5py.Group | None, path: str | os.PathLike[str]) -> LayerWeights:
-    stored = {key: member for key, member in group.items() if isinstance(member, h5py.Dataset)}
-    odd = [key for key, member in stored.items() if not (key.isdecimal() and member.dtype.kind in "fiu")]
+def _read_layer(
+    name: str, stored: Mapping[str, h5py.Dataset], diffs: Mapping[str, h5py.Dataset], path: str | os.PathLike[str]
+) -> LayerWeights:
+    odd = [
+        key
+        for key, member in stored.items()
+        if not (key.isdecimal() and int(key) < _MOST_BLOBS and member.dtype.kind in "fiu")
+    ]
     if odd:
         raise FormatError(
             f"{path}: layer {name!r} has {', '.join(map(repr, odd))}, expected numbers in datasets 0, 1, ...; "
@@ -109,10 +115,8 @@ def _read_layer(name: str, group: h5py.Group, diffs: h5py.Group | None, path: st
         )
     blobs: list[BlobArray | None] = [None] * (1 + max(map(int, stored), default=-1))
     for key, member in stored.items():
-        diff = diffs.get(f"{name}/{key}") if diffs is not None else None
-        blobs[int(key)] = BlobArray(
-            member[()], None if diff is None else diff[()], f"{path}: layer {name!r}, blob {key}"
-        )
+        diff = read_array(diffs[key]) if key in diffs else None
+        blobs[int(key)] = BlobArray(read_array(member), diff, f"{path}: layer {name!r}, blob {key}")
     return LayerWeights(caffe_pb2.LayerParameter(name=name), blobs)
 
 

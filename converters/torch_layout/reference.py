@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prototxt.errors import CaffeError, FormatError, MissingFileError
+from converters.torch_file import read_torch_file
+from prototxt.errors import CaffeError, FormatError
 
 #: torch's default, for a reference that is a file: it does not say its own.
 _EPSILON = 1e-5
@@ -40,16 +41,7 @@ def read_reference(reference: str) -> Reference:
     """
     if ":" in reference and not Path(reference).exists():
         return _of_class(reference)
-    if not Path(reference).is_file():
-        raise MissingFileError(
-            f"{reference}: there is no such file; expected a .pt or .pth with a state dict, or package.module:Class"
-        )
-    try:
-        content = torch.load(reference, map_location="cpu", weights_only=True)
-    except Exception as error:  # of other files torch raises whatever its unpickler stumbles over
-        raise FormatError(
-            f"{reference}: torch cannot read it with weights_only=True ({error}); expected a saved state dict"
-        ) from error
+    content = read_torch_file(reference, "a .pt or .pth with a state dict, or package.module:Class")
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise FormatError(f"{reference}: holds no state dict; expected what torch.save(model.state_dict(), …) writes")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
-import pickle
 import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from prototxt.errors import CaffeError, MissingFileError, nearest
+from converters.torch_file import read_torch_file
+from prototxt.errors import CaffeError, nearest
 
 
 def is_module_name(text: str) -> bool:
@@ -84,15 +84,7 @@ def load_state(module: nn.Module, path: str) -> None:
     Raises:
         MissingFileError: it is not there; CaffeError: it is no state dict, or that of another module.
     """
-    if not Path(path).is_file():
-        raise MissingFileError(f"{path}: there is no such file; expected a state dict that torch.save wrote")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        first = str(error).strip().splitlines()[:1]
-        raise CaffeError(
-            f"{path}: torch cannot read it ({''.join(first)}); expected a state dict that torch.save wrote"
-        ) from error
+    state = read_torch_file(path, "a state dict that torch.save wrote")
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
