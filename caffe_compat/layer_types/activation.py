@@ -136,7 +136,7 @@ class Power(Neuron):
             return torch.full_like(x, float(constant))
         z = x if (self.scale, self.shift) == (1, 0) else x * self.scale + self.shift
         if self.power == 1:
-            return z.view_as(x) if z is x else z
+            return z if z is not x or self.may_overwrite() else x.clone()  # what follows in place must not reach x
         return _Power.apply(z, self.power)
 
 

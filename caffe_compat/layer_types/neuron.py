@@ -54,7 +54,7 @@ class Dropout(Neuron):
         """Drop values, or pass them on."""
         (x,) = bottoms
         if not (self.training or self.samples_in_test):
-            return x if self.may_overwrite() else x.view_as(x)
+            return x if self.may_overwrite() else x.clone()  # a layer in place after it must not reach x
         return F.dropout(x, self.ratio, training=True, inplace=self.may_overwrite())
 
 

@@ -8,6 +8,7 @@ import torch
 
 import caffe_compat as caffe
 from caffe_compat.errors import NetError
+from prototxt.net_file import parse_net
 from tests.caffe_compat.nets import inputs, net
 
 
@@ -199,3 +200,18 @@ def test_dropout_of_whole_channels():
     assert (planes == planes[:, :1]).all() and np.allclose(np.unique(planes), [0, 4 / 3])
     assert abs((planes[:, 0] > 0).mean() - 0.75) < 0.05
     assert np.array_equal(built.eval().forward(x0=x)["y"], x)
+
+
+@pytest.mark.parametrize("kind", ["Dropout", "Power"])
+def test_an_identity_keeps_its_bottom_from_a_layer_in_place(kind):
+    built = caffe.Net(
+        parse_net(
+            'input: "x" input_shape { dim: 4 } layer { name: "t" type: "TanH" bottom: "x" top: "t" } '
+            f'layer {{ name: "i" type: "{kind}" bottom: "t" top: "i" }} '
+            'layer { name: "r" type: "ReLU" bottom: "i" top: "i" } '
+            'layer { name: "u" type: "AbsVal" bottom: "t" top: "u" }'
+        ),
+        caffe.TEST,
+    )
+    with torch.no_grad():
+        assert bool((built(x=-torch.ones(4))["u"] > 0.5).all())
