@@ -15,7 +15,7 @@ from prototxt.blobs import BlobArray
 from prototxt.caffe_pb2 import SolverState as Message
 from prototxt.errors import FormatError
 from prototxt.files import map_file, replacing
-from prototxt.h5_file import members, opened, read_array
+from prototxt.h5_file import Met, members, opened, read_array
 from prototxt.recognise import SOLVER_STATE, another_message, explain
 from prototxt.wire import BrokenWire, Buffer, Piece, length_field, number_field, read_varint, walk
 
@@ -86,18 +86,31 @@ def _parse(buffer: Buffer, path: str | os.PathLike[str]) -> SolverState:
 
 def _read_h5(path: str | os.PathLike[str]) -> SolverState:
     with opened(path, f"give {_WANTED}") as file:
-        found = dict(members(file, set()))
+        met = Met()
+        found = dict(members(file, met))
         missing = [name for name in ("iter", "history") if name not in found]
         if missing:
             raise FormatError(f"{path}: HDF5 without {' and '.join(missing)}; give {_WANTED}")
-        history = dict(members(found["history"], set()))
+        if not isinstance(found["history"], h5py.Group):
+            raise FormatError(f"{path}: history is a dataset; expected a group of them; give {_WANTED}")
+        history = dict(members(found["history"], met))
+        gaps = [str(i) for i in range(len(history)) if not isinstance(history.get(str(i)), h5py.Dataset)]
+        if gaps:
+            raise FormatError(f"{path}: history without {', '.join(gaps[:5])}; expected 0, 1, ...; give {_WANTED}")
         name = read_array(found["learned_net"]) if "learned_net" in found else b""
         return SolverState(
-            int(read_array(found["iter"])[0]),
+            _number(found["iter"]),
             name.decode() if isinstance(name, bytes) else str(name),
-            int(read_array(found["current_step"])[0]) if "current_step" in found else 0,
+            _number(found["current_step"]) if "current_step" in found else 0,
             [read_array(history[str(i)]) for i in range(len(history))],
         )
+
+
+def _number(dataset: h5py.Group | h5py.Dataset) -> int:
+    """The one value of a dataset. Raises FormatError for anything else."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape != (1,) or dataset.dtype.kind not in "iu":
+        raise FormatError(f"{dataset.file.filename}: {dataset.name} is not one whole number; give {_WANTED}")
+    return int(read_array(dataset)[0])
 
 
 def _write_h5(path: str | os.PathLike[str], state: SolverState) -> None:

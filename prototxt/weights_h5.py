@@ -19,7 +19,7 @@ from prototxt.blobs import BlobArray
 from prototxt.caffemodel import Caffemodel, parse_caffemodel
 from prototxt.errors import FormatError
 from prototxt.files import map_file, replacing
-from prototxt.h5_file import members, opened, read_array
+from prototxt.h5_file import Met, members, opened, read_array
 from prototxt.weights import LayerWeights
 
 _MOST_BLOBS = 1000
@@ -60,9 +60,9 @@ def read_weights_h5(path: str | os.PathLike[str]) -> H5Weights:
         data, diff = file.get("data"), file.get("diff")
         if not isinstance(data, h5py.Group):
             raise FormatError(f"{path}: {_other_layout(file)}")
-        seen: set[int] = set()
-        layers = list(_layers(data, seen))
-        diffs = dict(_layers(diff, seen)) if isinstance(diff, h5py.Group) else {}
+        met = Met()
+        layers = list(_layers(data, met))
+        diffs = dict(_layers(diff, met)) if isinstance(diff, h5py.Group) else {}
         return H5Weights([_read_layer(name, stored, diffs.get(name, {}), path) for name, stored in layers])
 
 
@@ -89,15 +89,15 @@ def write_weights_h5(path: str | os.PathLike[str], layers: Iterable[LayerWeights
                     target.create_dataset(str(index), data=values)
 
 
-def _layers(group: h5py.Group, seen: set[int], name: str = "") -> Iterator[tuple[str, dict[str, h5py.Dataset]]]:
+def _layers(group: h5py.Group, met: Met, name: str = "") -> Iterator[tuple[str, dict[str, h5py.Dataset]]]:
     """The layers under a group with their datasets. A slash in a layer's name makes a group within a group."""
-    inside = dict(members(group, seen))
+    inside = dict(members(group, met))
     groups = {key: member for key, member in inside.items() if isinstance(member, h5py.Group)}
     datasets = {key: member for key, member in inside.items() if isinstance(member, h5py.Dataset)}
     if name and (datasets or not groups):
         yield name, datasets
     for key, member in groups.items():
-        yield from _layers(member, seen, f"{name}/{key}" if name else key)
+        yield from _layers(member, met, f"{name}/{key}" if name else key)
 
 
 def _read_layer(

@@ -131,13 +131,15 @@ def load_mean(path: str | os.PathLike[str]) -> np.ndarray:
         return _load_mean_array(path)
     try:
         blob = BlobProto.FromString(Path(path).read_bytes())
+    except IsADirectoryError:
+        raise MissingFileError(f"{os.fspath(path)!r} is a folder; expected a mean image (.binaryproto)") from None
     except FileNotFoundError:
         raise MissingFileError(f"{os.fspath(path)!r} does not exist; expected a mean image (.binaryproto)") from None
     except DecodeError as error:
         raise FormatError(f"{path}: not a mean image (.binaryproto) as compute_image_mean writes it") from error
     shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
     values = np.array(blob.data or blob.double_data, np.float32)
-    if values.size != math.prod(shape):
+    if values.size != math.prod(shape) or min(shape, default=0) < 0:
         raise FormatError(f"{path}: holds {values.size} values for the shape {shape}; the file is damaged")
     mean = values.reshape(shape)
     if mean.ndim != 4 or mean.shape[0] != 1:
@@ -150,7 +152,7 @@ def _load_mean_array(path: str | os.PathLike[str]) -> np.ndarray:
         mean = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise MissingFileError(f"{os.fspath(path)!r} does not exist; expected a mean (.npy)") from None
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, MemoryError) as error:
         raise FormatError(f"{path}: not a .npy file: {error}") from error
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]

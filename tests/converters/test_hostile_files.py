@@ -9,11 +9,13 @@ import pytest
 import torch
 
 import caffe_compat as caffe
+from caffe_compat.data.transform import load_mean
 from caffe_compat.errors import NetError
 from converters.__main__ import main as small_tools
 from converters.caffe2torch import main as caffe2torch
 from converters.torch2caffe import main as torch2caffe
-from prototxt.caffe_pb2 import BlobShape
+from prototxt.caffe_pb2 import BlobProto, BlobShape
+from prototxt.errors import FormatError, MissingFileError
 from prototxt.net_file import parse_net
 from prototxt.wire import LENGTH, tag, varint
 from tests.caffe_compat.nets import AUTOENCODER
@@ -94,6 +96,45 @@ def test_hdf5_solver_state_that_claims_too_much(refused):
         file["iter"] = np.array([1])
         file.create_dataset("history/0", shape=(1 << 36,), dtype="f4", chunks=(1 << 20,))
     refused(small_tools, "inspect", "x.solverstate.h5", said="are stored")
+
+
+def test_many_compressed_hdf5_arrays_share_one_allowance(refused):
+    with h5py.File("x.caffemodel.h5", "w") as file:
+        for index in range(20):  # 64 MiB each, nothing of it written
+            file.create_dataset(f"data/conv1/{index}", shape=(1 << 24,), dtype="f4", chunks=(1 << 24,), compression=4)
+    refused(small_tools, "inspect", "x.caffemodel.h5", said="compressed arrays take")
+
+
+@pytest.mark.parametrize(
+    ("iteration", "history", "said"),
+    [
+        (np.array([], "i4"), {}, "not one whole number"),
+        (np.dtype("i4"), {}, "is a type"),
+        (np.array([1]), np.zeros(3), "history is a dataset"),
+        (np.array([1]), {"7": np.zeros(3)}, "history without 0"),
+    ],
+    ids=["no iteration", "a type", "dataset", "gap"],
+)
+def test_hdf5_solver_state_laid_out_otherwise(refused, iteration, history, said):
+    with h5py.File("x.solverstate.h5", "w") as file:
+        file["iter"] = iteration
+        if isinstance(history, dict):
+            group = file.create_group("history")
+            for name, values in history.items():
+                group[name] = values
+        else:
+            file["history"] = history
+    refused(small_tools, "inspect", "x.solverstate.h5", said=said)
+
+
+def test_mean_files(tmp_path):
+    (tmp_path / "folder.binaryproto").mkdir()
+    with pytest.raises(MissingFileError, match="is a folder"):
+        load_mean(tmp_path / "folder.binaryproto")
+    blob = BlobProto(num=-1, channels=-1, height=1, width=1, data=[1.0])
+    (tmp_path / "x.binaryproto").write_bytes(blob.SerializeToString())
+    with pytest.raises(FormatError, match="damaged"):
+        load_mean(tmp_path / "x.binaryproto")
 
 
 class Calling:
