@@ -17,6 +17,8 @@ from torch.export import ExportedProgram
 
 from prototxt.errors import CaffeError
 
+_DROPOUTS = (torch.ops.aten.dropout.default, torch.ops.aten.dropout_.default)
+
 
 @torch.library.custom_op("caffe_segnet::dropout", mutates_args=())
 def dropout(input: torch.Tensor, p: float, train: bool) -> torch.Tensor:
@@ -72,15 +74,18 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
-    dropouts = (torch.ops.aten.dropout.default, torch.ops.aten.dropout_.default)
-    replaced = {node: node.target for node in program.graph.nodes if node.target in dropouts}
-    for node in replaced:
-        node.target = torch.ops.caffe_segnet.dropout.default
+    kept = _dropouts_to_keep(program.graph)
+    dropouts = {node: (node.target, node.args) for node in program.graph.nodes if node.target in _DROPOUTS}
+    for node in dropouts:
+        if node in kept:
+            node.target = torch.ops.caffe_segnet.dropout.default
+        else:  # torch would make a copy of it
+            node.target, node.args = torch.ops.aten.alias.default, node.args[:1]
     try:
         program = program.run_decompositions({})
     finally:
-        for node, target in replaced.items():
-            node.target = target  # a program that was given stays as it was
+        for node, (target, args) in dropouts.items():  # a program that was given stays as it was
+            node.target, node.args = target, args
     graph = program.graph
     for node in list(graph.nodes):
         if node.target == torch.ops.aten.div.Tensor and (found := _normalisation(node)):
@@ -90,6 +95,32 @@ def _functional(program: ExportedProgram) -> ExportedProgram:
             node.replace_all_uses_with(norm)
     graph.eliminate_dead_code()
     return program
+
+
+def _dropouts_to_keep(graph: torch.fx.Graph) -> set[torch.fx.Node]:
+    """Dropouts that nothing writes into afterwards.
+
+    In ``eval`` torch's dropout gives its input itself, so what writes into one of the two changes both.
+    """
+    memory: dict[torch.fx.Node, torch.fx.Node] = {}  # node → the first node that has the same memory
+    kept: dict[torch.fx.Node, list[torch.fx.Node]] = {}  # the first node of a memory → its dropouts
+    for node in graph.nodes:
+        shares = [node.args[0]] if is_item(node) else []
+        if isinstance(node.target, torch._ops.OpOverload):
+            aliased = [
+                (node.args[i] if i < len(node.args) else node.kwargs.get(declared.name), declared.alias_info)
+                for i, declared in enumerate(node.target._schema.arguments)
+                if declared.alias_info is not None
+            ]
+            shares = [value for value, _ in aliased if isinstance(value, torch.fx.Node)]
+            for value in (value for value, alias in aliased if alias.is_write and isinstance(value, torch.fx.Node)):
+                kept.pop(memory.get(value, value), None)
+        if node.target in _DROPOUTS:
+            shares = [node.args[0]]
+        memory[node] = memory.get(shares[0], shares[0]) if shares else node
+        if node.target in _DROPOUTS:
+            kept.setdefault(memory[node], []).append(node)
+    return {node for dropouts in kept.values() for node in dropouts}
 
 
 def _normalisation(node: torch.fx.Node) -> tuple[object, ...] | None:

@@ -348,3 +348,28 @@ def test_an_output_given_twice(tmp_path):
 
 def test_an_input_that_nobody_takes_is_no_output(tmp_path):
     assert types(check(tmp_path, Calls(lambda x, y: x + 1), image(), image(2, 3)))[-1] == "Silence"
+
+
+@pytest.mark.parametrize("dialect", ["segnet", "bvlc"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x, y: y.relu_(),
+        lambda x, y: x.relu_(),
+        lambda x, y: F.dropout(y, 0.5, training=False).relu_(),
+    ],
+    ids=["after it", "into what it took", "after two"],
+)
+def test_what_writes_into_a_dropout_changes_its_input_too(tmp_path, dialect, write):
+    def module(image):
+        x = image.tanh()
+        y = F.dropout(x, 0.5, training=False)
+        write(x, y)
+        return x + image, y * 2.0
+
+    check(tmp_path, Calls(module), image(), dialect=dialect)
+
+
+def test_a_dropout_between_others_in_place_stays_a_layer(tmp_path):
+    parts = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True), nn.Dropout(), nn.Conv2d(4, 4, 3)).eval()
+    assert "Dropout" in types(check(tmp_path, parts, image(), dialect="bvlc"))
