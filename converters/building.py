@@ -68,12 +68,14 @@ def build_net(
     return net, report
 
 
-def check_target(target: Path, force: bool) -> None:
-    """Raise CaffeError where a file is there already, unless it may be replaced, or its folder is not."""
+def target_problems(target: Path, force: bool, option: str = "--output") -> list[str]:
+    """Why a file cannot be written, before anything long begins: it is there already, or its folder is not."""
+    problems = []
     if target.exists() and not force:
-        raise CaffeError(f"{target}: exists already; expected a new name (--output), or --force to replace it")
+        problems.append(f"{target}: exists already; expected a new name ({option}), or --force to replace it")
     if not target.parent.is_dir():
-        raise CaffeError(f"{target}: the folder {target.parent} does not exist; expected an existing one")
+        problems.append(f"{target}: the folder {target.parent} does not exist; expected an existing one")
+    return problems
 
 
 def told_weights(report: LoadReport | None, weights: str | None) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from caffe_compat import Net
 from caffe_compat.layer_base import Context
 from caffe_compat.tools.arguments import count
-from converters.building import add_net_arguments, build_net, check_target, told_weights
+from converters.building import add_net_arguments, build_net, target_problems, told_weights
 from converters.pt_file import load_pt, read_pt
 from converters.summary import human
 from prototxt.errors import CaffeError
@@ -78,7 +78,8 @@ def _run(args: argparse.Namespace) -> int:
 
     path = Path(args.net) if Path(args.net).suffix == ".pt" else find_net(args.net)
     target = Path(args.output or f"{path.stem}.onnx")
-    check_target(target, args.force)
+    if problems := target_problems(target, args.force):
+        raise CaffeError(problems)
     net, source = _open_pt(path, args) if path.suffix == ".pt" else _open_prototxt(path, args)
     with without_samples(net) if args.without_samples else nullcontext():
         metadata = {"net": path.name, "weights": source}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from caffe_compat import TEST, TRAIN, Net
 from caffe_compat.weights import LoadReport
-from converters.building import add_net_arguments, build_net, told_weights
+from converters.building import add_net_arguments, build_net, target_problems, told_weights
 from converters.check import check_image
 from converters.emitting import emit
 from converters.summary import summary
@@ -140,15 +140,9 @@ def convert(
 
 def _check_outputs(target: Path, emit_to: Path | None, layout: Reference | None, kind: str, force: bool) -> None:
     """Raise CaffeError for files that cannot be written, before anything long begins."""
-    problems = []
-    for path, option in ((target, "--output"), (emit_to, "--emit")):
-        if path is None:
-            continue
-        if path.exists() and not force:
-            problems.append(f"{path}: exists already; expected a new name ({option}), or --force to replace it")
-        if not path.parent.is_dir():
-            problems.append(f"{path}: the folder {path.parent} does not exist; expected an existing one")
+    problems = target_problems(target, force)
     if emit_to is not None:
+        problems += target_problems(emit_to, force, "--emit")
         shadowing = {"numpy", "safetensors", "torch", *sys.stdlib_module_names, *keyword.kwlist}
         if emit_to.suffix != ".py" or not emit_to.stem.isidentifier() or emit_to.stem in shadowing:
             problems.append(f"{emit_to}: expected a name to import it by that is nothing else's, such as my_net.py")
