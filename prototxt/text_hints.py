@@ -49,6 +49,8 @@ def other_file(names: Iterable[str], wanted: Descriptor) -> str | None:
 def other_format(data: memoryview) -> str | None:
     """What a file's bytes are that are no prototxt, and what to do; None for text."""
     head = bytes(data[:_HEAD])
+    if not head:
+        return "empty (0 bytes); copy or download it again"
     binary = b"\0" in head or len(_CONTROL.findall(head)) * _TEXT_TO_CONTROL > len(head)
     if not binary and not head.lstrip().startswith(_DOWNLOADED_INSTEAD):
         return None

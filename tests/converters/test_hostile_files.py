@@ -71,6 +71,17 @@ def test_caffemodel(refused, tmp_path, content, said):
     refused(caffe2torch, "net.prototxt", "--weights", "x.caffemodel", said=said)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "empty"), (b"<html>", "a web page"), (b"version https://git-lfs.github.com/spec/v1\n", "git-LFS pointer")],
+    ids=["empty", "html", "lfs"],
+)
+def test_prototxt(refused, tmp_path, content, said):
+    (tmp_path / "x.prototxt").write_bytes(content)
+    refused(small_tools, "inspect", "x.prototxt", said=said)
+    refused(caffe2torch, "x.prototxt", said=said)
+
+
 @pytest.mark.parametrize("name", ["claims", "cycle", "index", "elsewhere"])
 def test_hdf5(refused, name):
     with h5py.File("x.caffemodel.h5", "w") as file:
