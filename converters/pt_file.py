@@ -19,7 +19,15 @@ _FORMAT = "caffe-segnet"
 _VERSION = 1
 _PHASES = {"TRAIN": TRAIN, "TEST": TEST}
 _EXPECTED = "a .pt file made by converters.caffe2torch"
-_KINDS = {"prototxt": str, "dialect": str, "level": int, "stages": list, "input_shapes": dict, "state_dict": dict}
+_KINDS = {
+    "prototxt": str,
+    "dialect": str,
+    "phase": str,
+    "level": int,
+    "stages": list,
+    "input_shapes": dict,
+    "state_dict": dict,
+}
 
 
 def save_pt(net: Net, path: str | PathLike[str], *, trained: bool, source: str = "") -> None:

@@ -19,7 +19,7 @@ from prototxt.errors import FormatError, MissingFileError
 
 _EXPECTED = "expected a record that converters/record.py wrote; copy it again, or record anew"
 _LARGEST, _DEFLATED = 2**31, 1100  # bytes of one array; how often zlib can make a byte of its output at most
-_BROKEN = (ValueError, OSError, EOFError, MemoryError, RecursionError, zipfile.BadZipFile, zlib.error)
+_BROKEN = (ValueError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickletools
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 from prototxt.errors import FormatError, MissingFileError
 from prototxt.files import map_file
 from prototxt.recognise import explain
-from prototxt.wire import walk
+from prototxt.wire import Buffer, walk
 
 #: What texts, numbers and dense tensors are made with.
 _HARMLESS = re.compile(
@@ -28,6 +30,8 @@ _HARMLESS = re.compile(
 _ARCHIVE = b"PK\x03\x04"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """What a file begins with that torch wrote before version 1.6: its magic number, pickled."""
+_LEGACY_PICKLES = 5
+"""The magic number, the version, the machine, the content, and the names of the storages, whose values follow."""
 
 
 def read_torch_file(path: str | os.PathLike[str], expected: str) -> Any:
@@ -45,7 +49,9 @@ def read_torch_file(path: str | os.PathLike[str], expected: str) -> Any:
     buffer = map_file(path)
     if bytes(buffer[: len(_ARCHIVE)]) == _ARCHIVE:
         _check_archive(path, expected)
-    elif bytes(buffer[: len(_LEGACY)]) != _LEGACY:
+    elif bytes(buffer[: len(_LEGACY)]) == _LEGACY:
+        _check_legacy(buffer, path, expected)
+    else:
         raise FormatError(f"{path}: {explain(buffer, *walk(buffer), expected)}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -75,6 +81,21 @@ def _check_archive(path: str | os.PathLike[str], expected: str) -> None:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{path}: a damaged archive ({error}); expected {expected}") from error
+    _refuse(strange, path, expected)
+
+
+def _check_legacy(buffer: Buffer, path: str | os.PathLike[str], expected: str) -> None:
+    """Raise FormatError for calls in the pickles that follow one another before the values."""
+    file = buffer.obj  # the mapping, which never reads beyond its end, whatever length a pickle claims
+    try:
+        strange = sorted({what for _ in range(_LEGACY_PICKLES) for what in _called(file)})
+    except (ValueError, IndexError, OverflowError) as error:  # how pickletools says that they are damaged
+        raise FormatError(f"{path}: a damaged pickle ({error}); expected {expected}") from error
+    _refuse(strange, path, expected)
+
+
+def _refuse(strange: Sequence[str], path: str | os.PathLike[str], expected: str) -> None:
+    """Raise FormatError if there are calls."""
     if strange:
         raise FormatError(
             f"{path}: loading it would call {', '.join(strange)}; nothing was run. Expected {expected}: tensors, "
@@ -82,7 +103,7 @@ def _check_archive(path: str | os.PathLike[str], expected: str) -> None:
         )
 
 
-def _called(pickled: bytes) -> list[str]:
+def _called(pickled: bytes | mmap.mmap) -> list[str]:
     """The names in a pickle that neither texts, numbers nor dense tensors need."""
     return [
         str(argument).replace(" ", ".")

@@ -8,6 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+#: How many problems a message tells; what is wrong in more places has one cause, or is no such file at all.
+_TOLD = 50
+
 
 class CaffeError(ValueError):
     """One or more problems with what the user gave; ``problems`` holds them one by one.
@@ -21,7 +24,8 @@ class CaffeError(ValueError):
         if len(self.problems) == 1:
             text = self.problems[0]
         else:
-            text = f"{len(self.problems)} problems:\n" + "\n".join(f"  {p}" for p in self.problems)
+            told = [*self.problems[:_TOLD], *(["..."] if len(self.problems) > _TOLD else [])]
+            text = f"{len(self.problems)} problems:\n" + "\n".join(f"  {p}" for p in told)
         super().__init__(text + (f"\n{remedy}" if remedy else ""))
 
 

@@ -52,7 +52,7 @@ def read_solverstate(path: str | os.PathLike[str]) -> SolverState:
 def write_solverstate(path: str | os.PathLike[str], state: SolverState, dialect: str = "segnet") -> None:
     """Write a state, all of it or nothing; in HDF5 where the name ends in ``.h5``."""
     if os.fspath(path).endswith(".h5"):
-        _write_h5(path, state)
+        write_solverstate_h5(path, state)
         return
     pieces: list[Piece] = [number_field(_NUMBER["iter"], state.iteration)]
     pieces += length_field(_NUMBER["learned_net"], [state.learned_net.encode()])
@@ -61,6 +61,17 @@ def write_solverstate(path: str | os.PathLike[str], state: SolverState, dialect:
     pieces.append(number_field(_NUMBER["current_step"], state.current_step))
     with replacing(path) as draft, open(draft, "wb") as file:
         file.writelines(pieces)
+
+
+def write_solverstate_h5(path: str | os.PathLike[str], state: SolverState) -> None:
+    """Write a state in HDF5, all of it or nothing (Caffe: SGDSolver::SnapshotSolverStateToHDF5)."""
+    with replacing(path) as draft, h5py.File(draft, "w") as file:
+        for name, value in (("iter", state.iteration), ("current_step", state.current_step)):
+            file.create_dataset(name, data=np.array([value], np.int32))
+        _write_text(file, b"learned_net", state.learned_net.encode())
+        group = file.create_group("history")
+        for i, values in enumerate(state.history):
+            group.create_dataset(str(i), data=values)
 
 
 def _parse(buffer: Buffer, path: str | os.PathLike[str]) -> SolverState:
@@ -111,16 +122,6 @@ def _number(dataset: h5py.Group | h5py.Dataset) -> int:
     if not isinstance(dataset, h5py.Dataset) or dataset.shape != (1,) or dataset.dtype.kind not in "iu":
         raise FormatError(f"{dataset.file.filename}: {dataset.name} is not one whole number; give {_WANTED}")
     return int(read_array(dataset)[0])
-
-
-def _write_h5(path: str | os.PathLike[str], state: SolverState) -> None:
-    with replacing(path) as draft, h5py.File(draft, "w") as file:
-        for name, value in (("iter", state.iteration), ("current_step", state.current_step)):
-            file.create_dataset(name, data=np.array([value], np.int32))
-        _write_text(file, b"learned_net", state.learned_net.encode())
-        group = file.create_group("history")
-        for i, values in enumerate(state.history):
-            group.create_dataset(str(i), data=values)
 
 
 def _write_text(file: h5py.File, name: bytes, value: bytes) -> None:

@@ -1,7 +1,10 @@
 """Wrong and hostile files: one clear error, nothing executed, nothing left behind, no memory for empty claims."""
 
 import os
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -13,12 +16,15 @@ from caffe_compat.data.transform import load_mean
 from caffe_compat.errors import NetError
 from converters.__main__ import main as small_tools
 from converters.caffe2torch import main as caffe2torch
+from converters.parity import main as parity
+from converters.record_file import read_record
 from converters.torch2caffe import main as torch2caffe
 from prototxt.caffe_pb2 import BlobProto, BlobShape
 from prototxt.errors import FormatError, MissingFileError
-from prototxt.net_file import parse_net
-from prototxt.wire import LENGTH, tag, varint
+from prototxt.net_file import parse_net, read_net
+from prototxt.wire import LENGTH, VARINT, tag, varint
 from tests.caffe_compat.nets import AUTOENCODER
+from tests.converters import mutations
 
 
 @pytest.fixture
@@ -162,13 +168,51 @@ class Calling:
 def test_code_in_a_pickle_is_not_run(refused, tmp_path, zipped):
     torch.save({"format": "caffe-segnet", "x": Calling(os.mkdir, "executed")}, "x.pt",
                _use_new_zipfile_serialization=zipped)  # fmt: skip
-    refused(torch2caffe, "x.pt", said="expected a .pt" if not zipped else "mkdir")
+    refused(torch2caffe, "x.pt", said="mkdir")
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_pickle_that_takes_memory(refused):
-    torch.save({"x": Calling(bytearray, 1 << 40)}, "x.pt")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_takes_memory(refused, zipped):
+    torch.save({"x": Calling(bytearray, 1 << 40)}, "x.pt", _use_new_zipfile_serialization=zipped)
     refused(torch2caffe, "x.pt", said="bytearray")
+
+
+def test_damaged_files_of_every_kind(tmp_path):
+    """Read in a process of its own, which a crash ends and whose memory can be measured."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.converters.mutations", str(tmp_path), "300"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    *kinds, grown = (line.rsplit(" ", 1) for line in done.stdout.splitlines()[1:])
+    assert [name for name, _ in kinds] == list(mutations.READERS)
+    assert all(0 < int(refused) <= 300 for _, refused in kinds), kinds
+    assert grown[0] == "MiB" and int(grown[1]) < 64  # for files of some kB
+
+
+def test_a_solver_state_whose_lengths_lie(refused, tmp_path):
+    for blob, said in ((tag(5, LENGTH) + varint(1 << 31) + b"1234", "damaged"), (shape(1 << 40), "asks for")):
+        (tmp_path / "x.solverstate").write_bytes(tag(1, VARINT) + varint(7) + field(3, blob))
+        refused(small_tools, "inspect", "x.solverstate", said=said)
+
+
+def test_a_record_whose_arrays_claim_too_much(refused):
+    header = np.lib.format.magic(1, 0)
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({1 << 40},), }}"
+    header += (len(text) + 1).to_bytes(2, "little") + text.encode() + b"\n"
+    with zipfile.ZipFile("x.npz", "w") as archive:
+        archive.writestr("meta.npy", header)
+    assert parity(["x.npz"]) == 2
+    with zipfile.ZipFile("x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("meta.npy", header + bytes(1 << 20))
+    with pytest.raises(FormatError, match="which it does not"):
+        read_record("x.npz")
+
+
+def test_many_problems_are_not_all_told(refused, tmp_path):
+    (tmp_path / "x.prototxt").write_text("layer {\n" * 5000)
+    with pytest.raises(FormatError) as raised:
+        read_net(tmp_path / "x.prototxt")
+    assert len(raised.value.problems) == 5000 and len(str(raised.value).splitlines()) == 52
 
 
 def test_zip_bomb(refused):
