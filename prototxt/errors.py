@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 #: How many problems a message tells; what is wrong in more places has one cause, or is no such file at all.
-_TOLD = 50
+_TOLD = 1000
 
 
 class CaffeError(ValueError):

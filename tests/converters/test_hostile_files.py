@@ -212,7 +212,7 @@ def test_many_problems_are_not_all_told(refused, tmp_path):
     (tmp_path / "x.prototxt").write_text("layer {\n" * 5000)
     with pytest.raises(FormatError) as raised:
         read_net(tmp_path / "x.prototxt")
-    assert len(raised.value.problems) == 5000 and len(str(raised.value).splitlines()) == 52
+    assert len(raised.value.problems) == 5000 and len(str(raised.value).splitlines()) == 1002
 
 
 def test_zip_bomb(refused):
