@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from caffe_compat.tools.dispatch import Program
 
-COMMANDS = ("inspect", "diff", "doctor", "resize-net", "set-classes", "set-channels", "absorb", "estimate")
+COMMANDS = ("inspect", "diff", "doctor", "resize-net", "set-classes", "set-channels", "absorb", "vgg16", "estimate")
 _EPILOG = """\
 `python -m converters COMMAND --help` explains a command. Whole conversions are commands of their own:
 python -m converters.caffe2torch, python -m converters.torch2caffe, python -m converters.caffe2onnx,

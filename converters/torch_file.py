@@ -30,12 +30,13 @@ _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """What a file begins with that torch wrote before version 1.6: its magic number, pickled."""
 
 
-def read_torch_file(path: str | os.PathLike[str], expected: str) -> Any:
+def read_torch_file(path: str | os.PathLike[str], expected: str, mapped: bool = False) -> Any:
     """What ``torch.save`` wrote, its tensors on the CPU.
 
     Args:
         path: the file.
         expected: what it should be, for messages.
+        mapped: leave tensors in the file until they are used, where its format allows; it must not be overwritten.
 
     Raises:
         MissingFileError: it is not there. FormatError: it is something else, or damaged, or needs code to be run.
@@ -43,15 +44,22 @@ def read_torch_file(path: str | os.PathLike[str], expected: str) -> Any:
     if not Path(path).is_file():
         raise MissingFileError(f"{path}: there is no such file; expected {expected}")
     buffer = map_file(path)
-    if bytes(buffer[: len(_ARCHIVE)]) == _ARCHIVE:
+    is_archive = bytes(buffer[: len(_ARCHIVE)]) == _ARCHIVE
+    if is_archive:
         _check_archive(path, expected)
     elif bytes(buffer[: len(_LEGACY)]) != _LEGACY:
         raise FormatError(f"{path}: {explain(buffer, *walk(buffer), expected)}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_archive)
     except Exception as error:  # a damaged pickle can raise anything
         told = (str(error) or type(error).__name__).splitlines()[0]
         raise FormatError(f"{path}: torch cannot read it ({told}); expected {expected}") from error
+
+
+def is_torch_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as torch.save's do. Raises MissingFileError."""
+    head = bytes(map_file(path)[: len(_LEGACY)])
+    return head == _LEGACY or head.startswith(_ARCHIVE)
 
 
 def _check_archive(path: str | os.PathLike[str], expected: str) -> None:
