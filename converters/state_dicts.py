@@ -16,7 +16,7 @@ from prototxt.errors import CaffeError, FormatError, MissingFileError
 def read_state_dict(path: str | os.PathLike[str], expected: str) -> dict[str, torch.Tensor]:
     """A state dict that torch.save wrote, alone or under ``state_dict`` in a checkpoint, or a .safetensors.
 
-    Where the format allows, tensors stay in the file until they are used; it must not be overwritten meanwhile.
+    Tensors of a .safetensors stay in the file until they are used; it must not be overwritten meanwhile.
 
     Args:
         path: the file.
@@ -28,7 +28,7 @@ def read_state_dict(path: str | os.PathLike[str], expected: str) -> dict[str, to
     """
     if str(path).endswith(".safetensors"):
         return _read_safetensors(path, expected)
-    content = read_torch_file(path, expected, mapped=True)
+    content = read_torch_file(path, expected)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content or not all(map(_is_entry, content.items())):

@@ -30,13 +30,12 @@ _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """What a file begins with that torch wrote before version 1.6: its magic number, pickled."""
 
 
-def read_torch_file(path: str | os.PathLike[str], expected: str, mapped: bool = False) -> Any:
+def read_torch_file(path: str | os.PathLike[str], expected: str) -> Any:
     """What ``torch.save`` wrote, its tensors on the CPU.
 
     Args:
         path: the file.
         expected: what it should be, for messages.
-        mapped: leave tensors in the file until they are used, where its format allows; it must not be overwritten.
 
     Raises:
         MissingFileError: it is not there. FormatError: it is something else, or damaged, or needs code to be run.
@@ -44,13 +43,12 @@ def read_torch_file(path: str | os.PathLike[str], expected: str, mapped: bool = 
     if not Path(path).is_file():
         raise MissingFileError(f"{path}: there is no such file; expected {expected}")
     buffer = map_file(path)
-    is_archive = bytes(buffer[: len(_ARCHIVE)]) == _ARCHIVE
-    if is_archive:
+    if bytes(buffer[: len(_ARCHIVE)]) == _ARCHIVE:
         _check_archive(path, expected)
     elif bytes(buffer[: len(_LEGACY)]) != _LEGACY:
         raise FormatError(f"{path}: {explain(buffer, *walk(buffer), expected)}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_archive)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything
         told = (str(error) or type(error).__name__).splitlines()[0]
         raise FormatError(f"{path}: torch cannot read it ({told}); expected {expected}") from error

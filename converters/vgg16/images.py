@@ -32,8 +32,8 @@ def _torchvision(mean: tuple[float, ...], deviation: tuple[float, ...]) -> Image
     return Images(told, 255 * np.array(mean)[::-1], 255 * np.array(deviation)[::-1], True)
 
 
-#: Of VGG_ILSVRC_16_layers.caffemodel (its authors' VGG_mean).
-CAFFE = Images("BGR, 0 to 255, less 103.939, 116.779, 123.68", np.array([103.939, 116.779, 123.68]))
+#: Of VGG_ILSVRC_16_layers.caffemodel (its authors' VGG_mean); in float32, so that the same mean_value leaves no rest.
+CAFFE = Images("BGR, 0 to 255, less 103.939, 116.779, 123.68", np.float64(np.float32([103.939, 116.779, 123.68])))
 #: torchvision's names for its weights of VGG16 → the images that they take (VGG16_Weights, VGG16_BN_Weights).
 TORCHVISION = {
     "IMAGENET1K_V1": _torchvision((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),

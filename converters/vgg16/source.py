@@ -61,7 +61,7 @@ class Vgg16:
 
 
 def read_vgg16(path: str | os.PathLike[str], trained_as: str | None = None) -> Vgg16:
-    """Read a caffemodel (binary or HDF5), or a state dict (.pt, .pth, .safetensors). Only what is used leaves the file.
+    """Read a caffemodel (binary or HDF5), or a state dict (.pt, .pth, .safetensors).
 
     Args:
         path: the file.
@@ -165,7 +165,7 @@ def _filters(state: Mapping[str, torch.Tensor], index: int, with_norm: bool) -> 
 
 
 def _lacks_classifier(state: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the classifier holds NaN; the first values of each tensor tell, the rest stays in the file."""
+    """Whether the classifier holds NaN; the first values of each tensor tell, the rest need not be read."""
     classifier = (value for key, value in state.items() if key.startswith("classifier."))
     return any(bool(value.reshape(-1)[:1000].isnan().any()) for value in classifier)
 
