@@ -106,7 +106,7 @@ def test_torchvisions_images(folder, name):
     want = model[:-4](for_torchvision(pixels()))  # without the poolings at the end
     inside, edge = differences(net(data=pixels())["conv2_2"], want, 4)
     assert inside < 1e-6 and edge > 0.01
-    assert "RGB to BGR, mean put into the bias, scale put into the weights" in found.describe()
+    assert found.describe().count("RGB to BGR, mean put into the bias, scale put into the weights") == 1
     assert "RGB, 0 to 1, less 0.485, 0.456, 0.406, over 0.229, 0.224, 0.225" in found.describe()
 
 
@@ -237,6 +237,7 @@ def test_variances_smaller_than_the_nets_eps(folder):
     ("text", "name", "said"),
     [
         (encoder(2, [STORED]), "vgg16_bn", r"'conv1_1_norm' \(BatchNorm\) behind it has no Scale"),
+        (encoder(2, [STORED, BN]), "vgg16_bn", r"'conv1_1_norm' \(BatchNorm\) behind it has no Scale"),
         (encoder(2, [("_s", "Scale", "")]), "vgg16_bn", r"'conv1_1_s' \(Scale\) behind it has `bias_term: false`"),
         (encoder(2, bias=False), "vgg16", "`bias_term: false`, so VGG16's bias has no place"),
         (encoder(2, bias=False), "vgg16_bn", "`bias_term: false` and no normalisation behind it"),
