@@ -76,12 +76,12 @@ def differences(found, want, margin):
 
 def test_caffes_weights_are_copied_bit_by_bit(folder):
     vgg = read_vgg16(folder / "vgg16.caffemodel")
-    net, found = begun(read_net(find_net("segnet_train")), vgg, folder)
-    for name, blobs in caffe_blobs().items():
-        for blob, values in zip(net.params[name], blobs, strict=True):
+    found = encoder_of(build_graph(read_net(find_net("segnet_train")), caffe.TRAIN), vgg)
+    stored = parse_caffemodel(found.model().to_bytes())
+    for one, blobs in zip(stored.layers, caffe_blobs().values(), strict=True):
+        for blob, values in zip(one.blobs, blobs, strict=True):
             assert np.array_equal(blob.data, values)
-    stored = found.model()
-    assert [one.name for one in stored.layers] == list(NAMES) and stored.dialect == "segnet"
+    assert [one.name for one in stored.layers] == list(NAMES) and found.model().dialect == "segnet"
     said = found.describe()
     assert "left as the fillers make them: conv1_1_bn, conv1_2_bn" in said and "conv1_1_D" in said
     assert "of VGG16 not used: fc6, fc7, fc8" in said and "--fold-mean puts that into" in said
