@@ -1,4 +1,4 @@
-"""The networks through the converters: as source, as ONNX, with batch normalisation absorbed, with other classes."""
+"""The networks through the converters (source, ONNX, absorbing, other classes), and from training to inference."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,10 @@ from converters.absorbing import absorb
 from converters.caffe2onnx import main as to_onnx
 from converters.class_count import set_classes
 from prototxt import text
+from prototxt.caffe_pb2 import NetParameter
 from prototxt.net_file import NetFile
-from segnet.networks import NETWORKS
+from segnet.bn_statistics import bn_statistics, write_merged
+from segnet.networks import NETWORKS, Training
 from tests.converters.emitted import differences, fill
 
 SIZE = {"deconvnet": (193, 197)}
@@ -69,3 +71,28 @@ def test_absorbed(built, name):
 def test_other_classes_are_the_definition_for_them(name):
     changed, _, _ = set_classes(NetFile.from_message(NETWORKS[name](224, 230, 11)), 21)
     assert changed == NETWORKS[name](224, 230, 21)
+
+
+# DeconvNet's fc6 and fc7 have two values a map here, whose statistics let pooling indices and labels tip over.
+@pytest.mark.parametrize("name", [name for name in EACH if name.values != ("deconvnet",)])
+def test_inference_net_gives_the_training_nets_scores(narrow, name, tmp_path):
+    """By the statistics of a batch, on that batch."""
+    shapes = {"data": (2, 3, 37, 51), "label": (2, 1, 37, 51)}
+    layers = [layer for layer in NETWORKS[name](37, 51, 5, training=Training()).layer if layer.type != "DenseImageData"]
+    message = NetParameter(input=list(shapes), layer=layers)
+    for shape in shapes.values():
+        message.input_shape.add(dim=shape)
+    caffe.set_random_seed(0)
+    training, images = caffe.Net(message, caffe.TRAIN), np.random.default_rng(0).uniform(0, 255, shapes["data"])
+    training.blobs["data"].data[...] = images
+    training.save(tmp_path / "trained.caffemodel")
+    write_merged(bn_statistics(training, iterations=1), tmp_path / "trained.caffemodel", tmp_path / "merged.caffemodel")
+    testing = caffe.Net(message, str(tmp_path / "trained.caffemodel"), caffe.TEST)
+    testing.blobs["data"].data[...] = images
+    testing.forward()
+    scores = next(layer.bottom[0] for layer in layers if layer.type == "SoftmaxWithLoss")
+    want = torch.from_numpy(testing.blobs[scores].data).softmax(1)
+    inference = caffe.Net(NETWORKS[name](37, 51, 5), str(tmp_path / "merged.caffemodel"), caffe.TEST)
+    with torch.no_grad():
+        found = inference(data=torch.from_numpy(images).float())["prob"]
+    assert (found - want).abs().max() < 1e-4 and want.std() > 0.01
