@@ -16,6 +16,7 @@ COMMANDS = (
     "set-classes",
     "set-channels",
     "absorb",
+    "vgg16",
     "estimate",
     "rewrite",
 )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-
-import numpy as np
+from typing import NamedTuple
 
 from caffe_compat.errors import NetError
 from caffe_compat.graph import Node
 from caffe_compat.layer_kinds import LINEAR
 from caffe_compat.net import Net
+from converters.bn_scales import scales_are_merged
 from converters.class_count import set_classes
+from converters.input_range import expected_ranges, wrong_ranges
 from converters.inspection import remarks
 from prototxt.caffe_pb2 import TEST, BNParameter
 from prototxt.errors import nearest
@@ -19,17 +20,29 @@ from prototxt.net_file import NetFile
 from prototxt.weights import LayerWeights
 from prototxt.weights_h5 import read_weights
 
-#: How far apart the layers' scales are, and in how many layers, to tell statistics from a training.
-_TOGETHER, _APART, _ENOUGH = 2, 4, 3
+
+class Diagnosis(NamedTuple):
+    """What there is to say about a net and its weights, a line each."""
+
+    wrong: list[str]
+    """What does not go together."""
+    remarks: list[str]
+    """What is good to know and no fault: the range of values that an input expects."""
 
 
 def diagnose(file: NetFile, weights: str | os.PathLike[str], phase: int = TEST) -> list[str]:
-    """Everything that looks wrong, a line each: names, shapes, class counts, batch normalisation, strange values.
+    """What ``examine`` finds wrong. Raises as it."""
+    return examine(file, weights, phase).wrong
+
+
+def examine(file: NetFile, weights: str | os.PathLike[str], phase: int = TEST) -> Diagnosis:
+    """Look at names, shapes, class counts, batch normalisation, strange values and the range of the input.
 
     Raises:
         NetError: the net cannot be built; FormatError, MissingFileError: the weights cannot be read.
     """
-    nodes = {node.layer.name: node for node in Net(file, phase).graph.nodes}
+    graph = Net(file, phase).graph
+    nodes = {node.layer.name: node for node in graph.nodes}
     stored = {layer.name: layer for layer in read_weights(weights).layers}
     try:
         classifiers = set_classes(file, 1)[1]
@@ -41,7 +54,8 @@ def diagnose(file: NetFile, weights: str | os.PathLike[str], phase: int = TEST) 
             found += _shapes(node, stored[name], name in classifiers)
             found += _no_statistics(node, stored[name])
             found += _values(node, stored[name])
-    return found
+    found += wrong_ranges(graph, stored)
+    return Diagnosis(found, list(expected_ranges(graph, stored)))
 
 
 def _names(nodes: Mapping[str, Node], stored: Mapping[str, LayerWeights]) -> Iterator[str]:
@@ -91,16 +105,11 @@ def _has_statistics(layers: Sequence[LayerWeights]) -> bool | None:
     """Whether BN layers' weights have statistics merged in; None where that cannot be told.
 
     The saved bn_mode tells it if it is INFERENCE; LEARN does not, as the tutorial's script saves with the training net.
-    Then the scales tell. A training moves them together, from 1 on; divided by the deviations of their layers they are
-    far apart (in the recorded SegNet-Basic the layers' medians are within a factor 1.1 before and 37 after).
+    Then the scales tell.
     """
     if any(layer.message.bn_param.bn_mode == BNParameter.INFERENCE for layer in layers):
         return True
-    medians = [float(np.median(np.abs(layer.blobs[0].data))) for layer in layers if layer.blobs and layer.blobs[0]]
-    if len(medians) < _ENOUGH or not min(medians) > 0:
-        return None
-    spread = max(medians) / min(medians)
-    return True if spread >= _APART else False if spread <= _TOGETHER else None
+    return scales_are_merged(layers)
 
 
 def _no_statistics(node: Node, layer: LayerWeights) -> Iterator[str]:
@@ -112,7 +121,7 @@ def _no_statistics(node: Node, layer: LayerWeights) -> Iterator[str]:
 
 def _values(node: Node, layer: LayerWeights) -> Iterator[str]:
     for i, blob in enumerate(layer.blobs):
-        said = remarks(blob.data) if blob is not None else ""
+        said = remarks(blob.data, node.message.type) if blob is not None else ""
         is_kernel = i == 0 and node.layer.message.type in LINEAR  # others, and biases, may well be constant
         if said and (is_kernel or not said.startswith("all ")):
             yield f"{node.where}: blob {i}: {said}"

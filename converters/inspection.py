@@ -39,15 +39,16 @@ def describe(path: PathName) -> str:
     return _weights(path)
 
 
-def remarks(values: np.ndarray) -> str:
-    """What looks wrong in an array of weights; empty where nothing does."""
+def remarks(values: np.ndarray, kind: str = "") -> str:
+    """What looks wrong in an array of weights of a type of layer; empty where nothing does."""
     if not values.size:
         return "empty"
     found = [
         f"{count} {what}" for what, count in (("NaN", np.isnan(values).sum()), ("inf", np.isinf(values).sum())) if count
     ]
     finite = values[np.isfinite(values)]
-    if finite.size and np.abs(finite).max() > _HUGE:
+    is_sum = kind == "BatchNorm"  # of variances, over many passes
+    if finite.size and np.abs(finite).max() > _HUGE and not is_sum:
         found.append(f"up to {np.abs(finite).max():.3g}")
     if values.size > 1 and not found and not values.any():
         found.append("all zero")
@@ -82,7 +83,9 @@ def _weights(path: PathName) -> str:
             values = blob.data
             count += values.size
             first = [layer.name, layer.type] if not index else ["", ""]
-            rows.append([*first, "×".join(map(str, blob.shape)) or "scalar", *_statistics(values), remarks(values)])
+            rows.append(
+                [*first, "×".join(map(str, blob.shape)) or "scalar", *_statistics(values), remarks(values, layer.type)]
+            )
     if isinstance(stored, H5Weights):
         head = "weights in HDF5"
     else:

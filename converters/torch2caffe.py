@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     module.add_argument(
         "--args", type=keyword, nargs="+", default=[], metavar="NAME=VALUE", help="what the class is made with"
     )
-    module.add_argument("--weights", metavar="FILE", help="its state dict, as torch.save wrote it")
+    module.add_argument("--weights", metavar="FILE", help="its state dict, a .pt, .pth or .safetensors")
     size = module.add_mutually_exclusive_group()
     size.add_argument("--input-size", type=image_size, metavar="HxW", help="one input of 3 channels and this size")
     size.add_argument(

@@ -60,6 +60,12 @@ def read_torch_file(path: str | os.PathLike[str], expected: str) -> Any:
         raise FormatError(f"{path}: torch cannot read it ({told}); expected {expected}") from error
 
 
+def is_torch_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as torch.save's do. Raises MissingFileError."""
+    head = bytes(map_file(path)[: len(_LEGACY)])
+    return head == _LEGACY or head.startswith(_ARCHIVE)
+
+
 def _check_archive(path: str | os.PathLike[str], expected: str) -> None:
     """Raise FormatError for an archive that ``torch.save`` does not write."""
     try:

@@ -11,6 +11,7 @@ import torch
 
 from caffe_compat import Net
 from converters.pt_file import describe_net, save_pt
+from converters.state_dicts import safetensors_torch
 from prototxt.errors import CaffeError
 from prototxt.files import replacing
 
@@ -105,14 +106,7 @@ def target_and_writer(
 
 
 def _safetensors(path: Path) -> Callable[..., None]:
-    try:
-        from safetensors.torch import save_file
-    except ImportError:
-        raise CaffeError(
-            f"{path}: writing it takes the package safetensors, which is not installed. Install it with `pip install "
-            '"caffe-segnet[safetensors]"` (or `pip install safetensors`), or take --format npz'
-        ) from None
-    return save_file
+    return safetensors_torch(path, "writing", "take --format npz").save_file
 
 
 def _own_memory(state: State) -> dict[str, torch.Tensor]:

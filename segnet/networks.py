@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from converters.vgg16.layout import STAGES as VGG16_STAGES  # of the encoder; the decoder mirrors them
 from prototxt.caffe_pb2 import NetParameter
 from prototxt.net_spec import NetSpec, Top, net_input
 from prototxt.net_spec import layers as L
 from prototxt.net_spec import params as P
 from segnet import camvid
 
-#: Output channels of the encoder's convolutions, stage by stage: those of VGG16. The decoder mirrors them.
-VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 _BASIC_STAGES, _BASIC_CHANNELS = 4, 64
 _DROPOUT = 0.5
 _FIRST_DROPPED_STAGE = 3  # dropout belongs to the deep stages (Bayesian SegNet)

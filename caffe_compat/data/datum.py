@@ -104,6 +104,11 @@ class DatumSource(Source):
         datum, name = self._datum(index)
         return np.array(datum.label), name
 
+    def holds_bytes(self) -> bool:
+        """Whether its first record has 8-bit values, 0 to 255: bytes or an image file, not floats."""
+        datum = self._datum(0)[0]
+        return datum.encoded or bool(datum.data)
+
     def _datum(self, index: int) -> tuple[Datum, str]:
         """A record, and how it is called in messages."""
         key, value = self.database[index]

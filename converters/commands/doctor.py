@@ -1,6 +1,6 @@
-"""Look for what is wrong between a net and its weights: names, shapes, classes, batch normalisation, values.
+"""Look for what is wrong between a net and its weights: names, shapes, classes, batch normalisation, values, input.
 
-The exit status is 1 when something is found.
+The exit status is 1 when something is found. Remarks, on the range of values that an input expects, do not count.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from caffe_compat.tools.arguments import add_dialect
-from converters.diagnosis import diagnose
+from converters.diagnosis import examine
 from prototxt.net_file import find_net, read_net
 
 
@@ -21,6 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look."""
-    found = diagnose(read_net(find_net(args.prototxt), args.dialect), args.weights)
-    print("\n".join(found) if found else "nothing wrong found")
+    found, remarks = examine(read_net(find_net(args.prototxt), args.dialect), args.weights)
+    print("\n".join([*(found or ["nothing wrong found"]), *(f"remark: {remark}" for remark in remarks)]))
     return int(bool(found))

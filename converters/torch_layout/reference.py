@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from converters.torch_file import read_torch_file
-from prototxt.errors import CaffeError, FormatError
+from converters.state_dicts import read_state_dict
+from prototxt.errors import CaffeError
 
 #: torch's default, for a reference that is a file: it does not say its own.
 _EPSILON = 1e-5
+_EXPECTED = "what torch.save(model.state_dict(), …) writes, a .safetensors, or package.module:Class"
 
 
 @dataclass
@@ -33,7 +34,9 @@ class Reference:
 
 
 def read_reference(reference: str) -> Reference:
-    """Take the state dict of ``model.pth``, or of ``package.module:Class``, which is made without arguments.
+    """Take the state dict of ``model.pth`` or ``model.safetensors``, or of ``package.module:Class``.
+
+    The class is made without arguments.
 
     Raises:
         MissingFileError: no such file; FormatError: it holds no state dict.
@@ -41,11 +44,7 @@ def read_reference(reference: str) -> Reference:
     """
     if ":" in reference and not Path(reference).exists():
         return _of_class(reference)
-    content = read_torch_file(reference, "a .pt or .pth with a state dict, or package.module:Class")
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise FormatError(f"{reference}: holds no state dict; expected what torch.save(model.state_dict(), …) writes")
-    return Reference(reference, state)
+    return Reference(reference, read_state_dict(reference, _EXPECTED))
 
 
 def _of_class(reference: str) -> Reference:

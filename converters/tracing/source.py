@@ -8,10 +8,9 @@ import importlib
 import sys
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from converters.torch_file import read_torch_file
+from converters.state_dicts import read_state_dict
 from prototxt.errors import CaffeError, nearest
 
 
@@ -84,11 +83,7 @@ def load_state(module: nn.Module, path: str) -> None:
     Raises:
         MissingFileError: it is not there; CaffeError: it is no state dict, or that of another module.
     """
-    state = read_torch_file(path, "a state dict that torch.save wrote")
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise CaffeError(f"{path}: no state dict; expected torch.save(module.state_dict(), path)")
+    state = read_state_dict(path, "what torch.save(module.state_dict(), …) writes, or a .safetensors")
     own = module.state_dict()
     problems = [f"{path}: lacks {key!r}" for key in own if key not in state]
     problems += [f"{path}: {key!r} is not in {type(module).__name__}" for key in state if key not in own]

@@ -1,0 +1,1 @@
+"""VGG16's weights as the start of an encoder."""
