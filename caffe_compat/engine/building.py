@@ -50,9 +50,7 @@ def convolutions(flow: Flow, dtype: torch.dtype, winograd: bool) -> dict[int, Ro
     for operation in able:
         found[id(operation)] = _convolution(operation, dtype, winograd)
     for operation in able:
-        for name in ("weight", "bias"):
-            if name in operation.node.layer._parameters:
-                operation.node.layer._parameters[name] = None
+        operation.node.layer.to("meta")  # shapes, which are still held against the bottoms, without memory
     return found
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from caffe_compat.graph import Graph, Node
 from caffe_compat.layer_types.neuron import Dropout, ReLU
 from caffe_compat.layer_types.structural import Split
-from caffe_compat.shapes import Shape
 
 
 @dataclass
@@ -32,7 +31,8 @@ class Flow:
     operations: list[Operation] = field(default_factory=list)
     last: dict[str, int] = field(default_factory=dict)
     """Blob name → the value that it holds in the end."""
-    count: int = 0
+    blobs: list[str] = field(default_factory=list)
+    """The blob that each value is, or was for a while."""
 
     def readers(self, value: int) -> list[Operation]:
         """Who reads a value."""
@@ -43,21 +43,13 @@ class Flow:
         readers = self.readers(value)
         return readers[0] if len(readers) == 1 and value not in self.outputs.values() else None
 
-    def shapes(self) -> dict[int, Shape]:
-        """Of each value that an operation writes, as the nodes were last fitted."""
-        return {
-            value: shape
-            for operation in self.operations
-            for value, shape in zip(operation.writes, operation.node.top_shapes, strict=True)
-        }
-
 
 def flow_of(graph: Graph) -> Flow:
     """The flow of a net, without splits, and without dropout that drops nothing."""
     flow = Flow()
     for name in graph.feeds:
-        flow.feeds[name] = flow.last[name] = flow.count
-        flow.count += 1
+        flow.feeds[name] = flow.last[name] = len(flow.blobs)
+        flow.blobs.append(name)
     for node in graph.nodes:
         if node.layer.is_source:
             continue
@@ -65,8 +57,8 @@ def flow_of(graph: Graph) -> Flow:
         if _hands_on(node):
             flow.last.update(dict.fromkeys(node.tops, reads[0]))
             continue
-        writes = list(range(flow.count, flow.count + len(node.tops)))
-        flow.count += len(writes)
+        writes = list(range(len(flow.blobs), len(flow.blobs) + len(node.tops)))
+        flow.blobs += node.tops
         flow.last.update(zip(node.tops, writes, strict=True))
         flow.operations.append(Operation(node, reads, writes))
     flow.outputs = {name: flow.last[name] for name in graph.outputs}

@@ -35,13 +35,16 @@ def pool(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Of equal maxima the first in row order (Caffe: PoolingLayer). The places are uint8, for ``unpool``.
     """
     y, positions = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
-    width = x.shape[3]
-    rows, columns = y.shape[2:]
+    return y, places_of(positions, x.shape[3])
+
+
+def places_of(positions: torch.Tensor, width: int) -> torch.Tensor:
+    """Flat positions (N, C, h, w) in a plane of this width, in bytes."""
+    rows, columns = positions.shape[2:]
     if _step(width) == width % _BYTE:
-        return y, positions.to(torch.uint8).sub_(_corners(rows, columns, width, torch.uint8, x.device))
-    places = positions.to(torch.int32).sub_(_corners(rows, columns, width, torch.int32, x.device))
-    places.sub_(places.gt(1).mul(width - _step(width)))
-    return y, places.to(torch.uint8)
+        return positions.to(torch.uint8).sub_(_corners(rows, columns, width, torch.uint8, positions.device))
+    places = positions.to(torch.int32).sub_(_corners(rows, columns, width, torch.int32, positions.device))
+    return places.sub_(places.gt(1).mul(width - _step(width))).to(torch.uint8)
 
 
 def unpool(y: torch.Tensor, places: torch.Tensor, height: int, width: int) -> torch.Tensor:
