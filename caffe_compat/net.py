@@ -195,9 +195,9 @@ class Net(PycaffeFace, BatchFace, nn.Module):
                 values.update(zip(node.tops, self.run_source(node), strict=True))
         self._fit({name: tuple(value.shape) for name, value in values.items()})
         dead_after = self._last_use()
-        if not torch.is_grad_enabled():  # in-place layers must not write into what the caller gave
-            mutable = {node.bottoms[0] for node in self.graph.nodes if node.layer.in_place}
-            values = {name: value.clone() if name in mutable else value for name, value in values.items()}
+        if not torch.is_grad_enabled() and any(node.layer.in_place for node in self.graph.nodes):
+            # in-place layers must not write into what the caller gave, nor into a view of it (Reshape, Split)
+            values = {name: value.clone() for name, value in values.items()}
         for i, (node, layer) in enumerate(zip(self.graph.nodes, self.layer.values(), strict=True)):
             if layer.is_source:
                 continue
