@@ -29,7 +29,8 @@ def folded(net: Net) -> Net:
     for layer in message.layer:  # what they ask for has been decided
         del layer.include[:], layer.exclude[:]
     blobs = [
-        [blob.data_tensor().detach().float().cpu().numpy() for blob in node.layer.blobs] for node in net.graph.nodes
+        [blob.parameter.detach().view(blob.shape).float().cpu().numpy() for blob in node.layer.blobs]
+        for node in net.graph.nodes
     ]
     message, blobs, _ = absorb(message, blobs)
     shapes = {name: net.graph.blobs[name] for name in net.graph.feeds}
@@ -38,7 +39,7 @@ def folded(net: Net) -> Net:
     with torch.no_grad():
         for node, own in zip(copy.graph.nodes, blobs, strict=True):
             for blob, values in zip(node.layer.blobs, own, strict=True):
-                blob.data_tensor().copy_(torch.from_numpy(values).view(blob.shape))
+                blob.parameter.copy_(torch.from_numpy(values).view(blob.parameter.shape))
     device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     return copy.to(device)
 
@@ -63,7 +64,7 @@ def _is_plain(operation: Operation) -> bool:
 
 def _convolution(operation: Operation, dtype: torch.dtype, winograd: bool) -> RowOperator:
     layer = operation.node.layer
-    weight, *rest = (blob.data_tensor().detach() for blob in layer.blobs)
+    weight, *rest = (blob.parameter.detach().view(blob.shape) for blob in layer.blobs)
     bias = rest[0].flatten().to(dtype) if rest else None
     window = layer.window
     geometry = Geometry(window.stride, window.pad, window.dilation, layer.group)

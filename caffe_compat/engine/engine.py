@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from caffe_compat.deciding import deciding_blob
 from caffe_compat.engine.building import convolutions, folded, halve
 from caffe_compat.engine.flow import Operation, flow_of, fuse_relus, needed_for
 from caffe_compat.engine.operators import Labels
-from caffe_compat.engine.rows import Parts
+from caffe_compat.engine.rows import Parts, Rows
 from caffe_compat.engine.steps import Step, Work, index_pooling, run_steps, steps_of
 from caffe_compat.errors import LayerError, NetError
 from caffe_compat.shapes import Shape
@@ -64,6 +64,30 @@ class Engine:
             halve(self._flow, self._operators, self._dtype)
         self._steps: dict[bool, list[Step]] = {}
         self._fitted: dict[str, Shape] = {}
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights of the convolutions take in memory, as they are laid out."""
+        own = [part for operator in self._operators.values() for part in (operator.weight, operator.bias)]
+        return sum(part.numel() * part.element_size() for part in own if part is not None)
+
+    def own_convolutions(self) -> Callable[[], None]:
+        """A function that runs every convolution alone, on random planes: what no engine of these can do without."""
+        runs = []
+        for operation in self._flow.operations:
+            operator = self._operators.get(id(operation))
+            if operator is not None:
+                plane = torch.rand(operation.node.bottom_shapes[0], dtype=self._dtype, device=self._device)
+                height = plane.shape[2]
+                rows = Rows(0, height), Rows(0, operator.height(height)), height
+                runs.append((operator, plane.contiguous(memory_format=torch.channels_last), rows))
+
+        @torch.no_grad()
+        def run() -> None:
+            for operator, plane, rows in runs:
+                operator(plane, *rows)
+
+        return run
 
     # ---- running
 
