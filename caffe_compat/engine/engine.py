@@ -11,6 +11,7 @@ import torch
 from caffe_compat.deciding import deciding_blob
 from caffe_compat.engine.building import convolutions, folded, halve
 from caffe_compat.engine.flow import Operation, flow_of, fuse_relus, needed_for
+from caffe_compat.engine.heap import give_back
 from caffe_compat.engine.operators import Labels
 from caffe_compat.engine.rows import Parts, Rows
 from caffe_compat.engine.steps import Step, Work, index_pooling, run_steps, steps_of
@@ -169,6 +170,8 @@ class Engine:
             decider.shape = scores.node.top_shapes[0]
             works.append(decider)
         kept = {_LABELS} if labels else set(wanted)
+        if self._device.type == "cpu":
+            give_back(collect=True)  # what the net and its engine were built with
         return steps_of(works, kept, self._run_layer, in_strips=self._device.type == "cpu")
 
     def _label_work(self) -> Work:

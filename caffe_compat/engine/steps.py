@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from caffe_compat.engine.flow import Operation
+from caffe_compat.engine.heap import give_back
 from caffe_compat.engine.index_pooling import Pool, Unpool
 from caffe_compat.engine.operators import Convolution
 from caffe_compat.engine.rows import STRIP, Parts, RowOperator, run_chain
@@ -101,6 +102,8 @@ def steps_of(
         chained.update(map(id, chain))
         steps.append(_chain_step(chain, in_strips))
     _let_go(steps, kept)
+    if in_strips:
+        _give_back_at_the_narrowest(works, steps)
     return steps
 
 
@@ -132,6 +135,20 @@ def _let_go(steps: Sequence[Step], kept: set[int]) -> None:
     for value, step in last.items():
         if value not in kept:
             step.frees.append(value)
+
+
+def _give_back_at_the_narrowest(works: Sequence[Work], steps: Sequence[Step]) -> None:
+    """Where the values are smallest, let what came before go back to the system: its holes fit nothing that follows."""
+    sizes = {value: math.prod(work.shape[1:]) for work in works for value in work.writes[:1]}
+    narrow = min(steps, key=lambda step: sizes.get(step.writes[0], math.inf) if step.writes else math.inf)
+    run = narrow.run
+
+    def run_then_give_back(parts: Parts) -> Parts:
+        made = run(parts)
+        give_back()
+        return made
+
+    narrow.run = run_then_give_back
 
 
 def run_steps(steps: Sequence[Step], values: dict[int, torch.Tensor]) -> None:
