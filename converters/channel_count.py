@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from caffe_compat.errors import NetError
-from converters.layer_kinds import KEEP_CHANNELS, LINEAR
+from caffe_compat.layer_kinds import KEEP_CHANNELS, LINEAR
 from prototxt.caffe_pb2 import LayerParameter, NetParameter
 from prototxt.net_file import NetFile
 

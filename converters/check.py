@@ -10,8 +10,8 @@ import numpy as np
 from caffe_compat import Net
 from caffe_compat.data.images import read_image
 from caffe_compat.data.resize import bilinear
+from caffe_compat.deciding import deciding_blob
 from caffe_compat.errors import NetError
-from caffe_compat.graph import Node
 from converters.drawing import overlay, save_picture
 
 
@@ -66,21 +66,6 @@ def feed_image(net: Net, pixels: np.ndarray) -> int:
     return sources[-1] + 1 if sources else 0
 
 
-def deciding_blob(net: Net) -> tuple[str, bool]:
-    """The last blob that says what each pixel is, and whether it holds labels (of an ArgMax), not scores of classes.
-
-    Raises:
-        NetError: there is none.
-    """
-    for node in reversed(net.graph.nodes):
-        name = _map_of(node)
-        if name is not None:
-            return name, node.layer.type == "ArgMax"
-    raise NetError(
-        "no layer gives a map of labels; expected scores of shape (N, classes, H, W), as a segmentation net has"
-    )
-
-
 def _labels(net: Net) -> tuple[str, np.ndarray, int]:
     """The blob that decides, its labels (H, W), and the number of classes."""
     name, holds_labels = deciding_blob(net)
@@ -91,12 +76,3 @@ def _labels(net: Net) -> tuple[str, np.ndarray, int]:
     scores = values.mean(axis=0)
     labels = len(scores) - 1 - scores[::-1].argmax(axis=0)  # ties to the largest index, as Caffe's ArgMax
     return name, labels, len(scores)
-
-
-def _map_of(node: Node) -> str | None:
-    """The blob of a layer that holds a score for each class at each pixel, or the label of each pixel."""
-    bottoms = list(zip(node.bottoms, node.bottom_shapes, strict=True)) if node.layer.is_loss else []
-    for name, shape in [*bottoms, *zip(node.tops, node.top_shapes, strict=True)]:
-        if len(shape) == 4 and min(shape[2:]) > 1 and (shape[1] > 1 or node.layer.type == "ArgMax"):
-            return name
-    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from caffe_compat.errors import NetError
-from converters.layer_kinds import KEEP_CHANNELS, LINEAR, PER_CHANNEL, linear_param
+from caffe_compat.layer_kinds import KEEP_CHANNELS, LINEAR, PER_CHANNEL, linear_param
 from prototxt.caffe_pb2 import LayerParameter, NetParameter
 from prototxt.net_file import NetFile
 

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from caffe_compat.errors import NetError
 from caffe_compat.graph import Node
+from caffe_compat.layer_kinds import LINEAR
 from caffe_compat.net import Net
 from converters.bn_scales import scales_are_merged
 from converters.class_count import set_classes
 from converters.input_range import expected_ranges, wrong_ranges
 from converters.inspection import remarks
-from converters.layer_kinds import LINEAR
 from prototxt.caffe_pb2 import TEST, BNParameter
 from prototxt.errors import nearest
 from prototxt.net_file import NetFile

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from caffe_compat import TEST, Net, NetError
 from caffe_compat.data.dense_image import DenseImageSource
+from caffe_compat.deciding import deciding_blob
 from caffe_compat.layer_types.bn import BN
 from caffe_compat.paths import Paths
-from converters.check import deciding_blob
 from prototxt.caffe_pb2 import DenseImageDataParameter, TransformationParameter
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ import logging
 from pathlib import Path
 
 from caffe_compat import TEST, Net
+from caffe_compat.absorbing import absorb
 from caffe_compat.tools.arguments import add_dialect
 from caffe_compat.weights import load_weights
-from converters.absorbing import absorb
 from converters.diagnosis import diagnose
 from converters.model_files import blobs_by_layer, model_writers, write_all
 from prototxt.net_file import find_net, read_net
@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     load_weights(Net(net, TEST).graph, args.weights)  # raises where they do not fit
     for line in diagnose(net, args.weights):
         log.warning("%s", line)
-    folded, blobs, told = absorb(net.message, blobs_by_layer(args.weights))
+    stored = blobs_by_layer(args.weights)
+    folded, blobs, told = absorb(net.message, [stored.get(layer.name, []) for layer in net.message.layer])
     stem = Path(args.output or f"{path.stem}_absorbed")
     written = write_all(model_writers(stem, folded, blobs, net.dialect), args.force)
     print("\n".join([*told, *(f"wrote {file}" for file in written)]))

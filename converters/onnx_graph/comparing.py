@@ -10,7 +10,7 @@ import torch
 from onnx import ModelProto
 
 from caffe_compat import Net
-from converters.check import deciding_blob
+from caffe_compat.deciding import deciding_blob
 from converters.onnx_graph.dimensions import with_batch
 from converters.onnx_graph.registry import is_left_out
 from converters.onnx_graph.walking import LABELS

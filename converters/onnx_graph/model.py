@@ -10,8 +10,8 @@ import onnx
 from onnx import ModelProto, helper
 
 from caffe_compat import Net
+from caffe_compat.deciding import deciding_blob
 from caffe_compat.errors import NetError
-from converters.check import deciding_blob
 from converters.onnx_graph import rules as rules  # registers them
 from converters.onnx_graph.dimensions import free_dims, image_count, shapes_for, with_batch
 from converters.onnx_graph.registry import BatchFixed, Dims

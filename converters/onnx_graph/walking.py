@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from onnx import GraphProto, TensorProto, ValueInfoProto, helper
 
 from caffe_compat import Net
+from caffe_compat.deciding import deciding_blob
 from caffe_compat.errors import LayerError, NetError
 from caffe_compat.graph import Node
-from converters.check import deciding_blob
 from converters.onnx_graph.finishing import finish
 from converters.onnx_graph.registry import BatchFixed, Dims, Place, find_rule, is_left_out
 from converters.onnx_graph.writing import Writer

@@ -9,8 +9,8 @@ import torch
 
 from caffe_compat import Net
 from caffe_compat.graph import Node
+from caffe_compat.layer_kinds import LINEAR
 from caffe_compat.shapes import Shape
-from converters.layer_kinds import LINEAR
 
 #: A unit's kind.
 FILTER, NORM, SLOPE, OTHER = "filter", "norm", "slope", "other"

@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from converters.layer_kinds import LINEAR, linear_param
-from converters.translation_rules import Weighted, without
+from caffe_compat.layer_kinds import LINEAR, linear_param
 from prototxt.caffe_pb2 import BNParameter, ConvolutionParameter, LayerParameter, NetParameter
+
+#: A layer with its blobs.
+Weighted = tuple[LayerParameter, list[np.ndarray]]
 
 
 class Affine(NamedTuple):
@@ -25,18 +27,20 @@ class Affine(NamedTuple):
 
 
 def absorb(
-    net: NetParameter, blobs: dict[str, list[np.ndarray]]
+    net: NetParameter, blobs: Sequence[Sequence[np.ndarray]]
 ) -> tuple[NetParameter, list[list[np.ndarray]], list[str]]:
     """Fold every layer that can be folded.
 
     Args:
         net: of the current generation, for inference.
-        blobs: layer name → its blobs, as a weights file has them.
+        blobs: of each layer, as a weights file has them; none where they are not known.
 
     Returns:
         The net, the blobs of each of its layers, and for people a line for each layer: where it went, or why it stays.
     """
-    layers: list[Weighted] = [(without(layer), list(blobs.get(layer.name, []))) for layer in net.layer]
+    folded = NetParameter()
+    folded.CopyFrom(net)
+    layers: list[Weighted] = [(layer, list(own)) for layer, own in zip(folded.layer, blobs, strict=True)]
     told: list[str] = []
     index = 0
     while index < len(layers):
@@ -51,10 +55,9 @@ def absorb(
             del layers[index]
         else:
             index += 1
-    folded = NetParameter()
-    folded.CopyFrom(net)
+    kept = [layer for layer, _ in layers]
     del folded.layer[:]
-    folded.layer.extend(layer for layer, _ in layers)
+    folded.layer.extend(kept)
     return folded, [own for _, own in layers], told
 
 
