@@ -8,38 +8,44 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 
 from prototxt import text
 from prototxt.caffe_pb2 import NetParameter
 from prototxt.net_file import ZOO
 from segnet import camvid
-from segnet.networks import Training, segnet, segnet_basic
+from segnet.networks import NETWORKS, Training
 
 _SAMPLES = {"segnet": 4, "segnet_basic": 8}  # that the published Bayesian networks draw at a time
-_TITLES = {"segnet": "SegNet", "segnet_basic": "SegNet-Basic"}
-_MAKERS = {"segnet": segnet, "segnet_basic": segnet_basic}
 
 
 def networks() -> dict[str, tuple[str, NetParameter]]:
-    """File name → what it is, and the net: both networks, plain and Bayesian, for inference and for training."""
+    """File name → what it is, and the net: every network, and the Bayesian ones, for inference and for training."""
     found = {}
-    classes = f"{len(camvid.CLASSES)} classes"
-    for name, make in _MAKERS.items():
-        for bayesian in (False, True):
-            file = f"bayesian_{name}" if bayesian else name
-            title = f"Bayesian {_TITLES[name]}" if bayesian else _TITLES[name]
-            batch = _SAMPLES[name] if bayesian else 1
-            images = f"{batch} samples" if bayesian else "one image"
-            found[f"{file}.prototxt"] = (
-                f"{title} for inference, {images} of {camvid.HEIGHT}x{camvid.WIDTH}, {classes}. "
-                "Its BN takes weights into which the statistics were merged.",
-                make(batch_size=batch, bayesian=bayesian),
-            )
-            found[f"{file}_train.prototxt"] = (
-                f"{title} for training on CamVid, {classes}; label {camvid.VOID} is void.",
-                make(training=Training(class_weights=camvid.CLASS_WEIGHTS), bayesian=bayesian),
-            )
+    for name, network in NETWORKS.items():
+        found |= _both(name, network.title, "one image", network)
+        if name in _SAMPLES:
+            samples = _SAMPLES[name]
+            bayesian = partial(network, batch_size=samples, bayesian=True)
+            found |= _both(f"bayesian_{name}", f"Bayesian {network.title}", f"{samples} samples", bayesian)
     return found
+
+
+def _both(name: str, title: str, images: str, make: Callable[..., NetParameter]) -> dict[str, tuple[str, NetParameter]]:
+    """A network's file for inference and the one for training."""
+    classes = f"{len(camvid.CLASSES)} classes"
+    return {
+        f"{name}.prototxt": (
+            f"{title} for inference, {images} of {camvid.HEIGHT}x{camvid.WIDTH}, {classes}. "
+            "Its BN takes weights into which the statistics were merged.",
+            make(),
+        ),
+        f"{name}_train.prototxt": (
+            f"{title} for training on CamVid, {classes}; label {camvid.VOID} is void.",
+            make(training=Training(class_weights=camvid.CLASS_WEIGHTS)),
+        ),
+    }
 
 
 def render(what: str, net: NetParameter) -> str:

@@ -36,7 +36,7 @@ def images(*shape):
     ],
 )
 def test_segnet_at_an_odd_size(make, options, tmp_path, monkeypatch):
-    monkeypatch.setattr("segnet.networks.VGG16_STAGES", NARROW)
+    monkeypatch.setattr("segnet.networks.vgg16.VGG16_STAGES", NARROW)
     built = fill(caffe.Net(make(45, 61, **options), caffe.TEST))
     assert differences(built, tmp_path, images(2, 3, 45, 61)) == []
 

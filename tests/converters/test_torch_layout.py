@@ -67,7 +67,7 @@ def check_plain(make, plain):
 
 
 def test_plain_segnet(monkeypatch):
-    for place in ("segnet.networks", "segnet.plain"):
+    for place in ("segnet.networks.vgg16", "segnet.plain"):
         monkeypatch.setattr(f"{place}.VGG16_STAGES", NARROW)
     check_plain(segnet, PlainSegNet)
 
