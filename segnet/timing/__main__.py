@@ -16,7 +16,7 @@ from prototxt.files import replacing
 from segnet.timing import against, scaling
 from segnet.timing.arguments import TABLES, check, networks, parser
 from segnet.timing.figures import Table
-from segnet.timing.jobs import Run, in_own_process
+from segnet.timing.jobs import Run, in_own_process, is_want_of_memory
 from segnet.timing.machine import describe
 from segnet.timing.tables import (
     TABLE_1_ITERATIONS,
@@ -77,11 +77,17 @@ def _against(args: argparse.Namespace, settings: Settings, run: Run) -> tuple[li
     others = [*args.against, *(["engine"] if hasattr(Net, "engine") else [])]
     tables: list[Table] = []
     for name in networks(args):
+        height, width = settings.size
+        title = f"{name}: {height}×{width}, {settings.classes} classes, batch {settings.batch}, {settings.device}"
         try:
             took = against.compare(name, others, settings, args.weights)
         except KeyboardInterrupt:
             return tables, False
-        tables.append(against.table(_title(name, against.ROUNDS, settings), name, took))
+        except Exception as error:
+            if not is_want_of_memory(error):
+                raise
+            took = [against.Turns(against.BASE, problem=str(error))]
+        tables.append(against.table(f"{title}; {settings.iterations or against.ROUNDS} turns", name, took))
     return tables, True
 
 
@@ -89,7 +95,8 @@ def _scaling(args: argparse.Namespace, settings: Settings, run: Run) -> tuple[li
     points = scaling.points(networks(args), settings, args.sizes or scaling.SIZES, args.batches or scaling.BATCHES)
     known, complete = measure([job for point in points for job in (point.time, point.memory)], run)
     scaling.draw(points, known, args.scaling)
-    return [scaling.table(_title("Inference", scaling.ITERATIONS, settings), points, known)], complete
+    title = _title("Inference over sizes, and over batches", scaling.ITERATIONS, settings)
+    return [scaling.table(title, points, known)], complete
 
 
 def _title(what: str, iterations: int, settings: Settings) -> str:

@@ -51,7 +51,8 @@ def compare(
     Returns what each took, the net first.
 
     Raises:
-        CaffeError: the net cannot be built, or the weights do not fit.
+        CaffeError: the weights do not fit, or the net cannot be built; what does not fit into memory has its own errors
+            (``is_want_of_memory``).
     """
     use_device(settings.device)
     scene = _scene(network, settings, weights)
@@ -73,7 +74,7 @@ def compare(
 
 def table(title: str, network: str, took: Sequence[Turns]) -> Table:
     """The ratios of the medians, with the least and the greatest of a turn."""
-    base = next(one for one in took if one.contender == BASE)
+    base = next((one for one in took if one.contender == BASE), Turns(BASE))
     rows, records = [], []
     for one in took:
         record: dict[str, object] = {"network": network, "contender": one.contender, "seconds": list(one.seconds)}

@@ -86,6 +86,8 @@ def check(args: argparse.Namespace) -> Settings:
     problems += _unknown("contender", args.against, _others())
     if args.per_layer and (args.engine or args.precision != "fp32" or args.against or args.scaling):
         problems.append("--per-layer times the layers of the faithful net in fp32; expected it with the tables, alone")
+    if args.engine and args.against:
+        problems.append("--engine: the engine is a contender of --against by itself; expected one of the two")
     for option, mode in (("weights", "against"), ("sizes", "scaling"), ("batches", "scaling")):
         if getattr(args, option) and not getattr(args, mode):
             problems.append(f"--{option} is for --{mode}; expected both, or neither")

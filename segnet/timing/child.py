@@ -9,29 +9,20 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
-from caffe_compat.errors import RoomError
 from prototxt.errors import CaffeError
-from segnet.timing.jobs import Job, Outcome
+from segnet.timing.jobs import Job, Outcome, is_want_of_memory
 from segnet.timing.measures import MEASURES
-
-_CPU_IS_FULL = "can't allocate memory"  # torch raises a plain RuntimeError there
 
 
 def attempt(job: Job) -> Outcome:
     """Measure in this process. What does not fit into memory, and what cannot be built, is an outcome."""
     try:
         return MEASURES[job.measure](job)
-    except RoomError as error:
-        return Outcome(problem=str(error), too_large=True)
-    except CaffeError as error:
-        return Outcome(problem=str(error))
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        is_full = isinstance(error, MemoryError | torch.OutOfMemoryError) or _CPU_IS_FULL in str(error)
-        if not is_full:
+    except Exception as error:
+        too_large = is_want_of_memory(error)
+        if not (too_large or isinstance(error, CaffeError)):
             raise
-        return Outcome(problem=str(error).splitlines()[0] if str(error) else "out of memory", too_large=True)
+        return Outcome(problem=str(error) or "out of memory", too_large=too_large)
 
 
 def main() -> None:

@@ -9,6 +9,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
+import torch
+
+from caffe_compat.errors import RoomError
+
+_CPU_IS_FULL = "can't allocate memory"  # torch raises a plain RuntimeError there
+
 
 @dataclass(frozen=True)
 class Job:
@@ -72,3 +78,10 @@ def in_own_process(job: Job) -> Outcome:
         return Outcome(problem="its process was killed, most likely because memory ran out", too_large=True)
     told = done.stderr.strip().splitlines()
     return Outcome(problem=f"its process ended with status {done.returncode}: {told[-1] if told else 'no message'}")
+
+
+def is_want_of_memory(error: Exception) -> bool:
+    """Whether an error says that something does not fit into memory."""
+    return isinstance(error, RoomError | MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and _CPU_IS_FULL in str(error)
+    )

@@ -13,6 +13,8 @@ def describe(device: str) -> dict[str, str]:
     """Processor, GPU, versions and threads, for people and for JSON."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     told = {"processor": f"{_processor()}, {cores} cores", "threads": str(torch.get_num_threads())}
+    if hasattr(os, "getloadavg"):
+        told["load before"] = f"{os.getloadavg()[0]:.1f} (processes that wanted a core in the last minute)"
     if device == "cuda":
         told["GPU"] = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
         told["cuDNN"] = f"{torch.backends.cudnn.version()}, autotuning on"

@@ -58,13 +58,13 @@ def table(title: str, found: Sequence[Point], known: Mapping[Job, Outcome]) -> T
     """A row for each point; the picture shows the same."""
     rows, records, notes = [], [], []
     failed = False
-    for point in found:
+    for point in {(point.time, point.memory): point for point in found}.values():
         outcomes = [known.get(job, Outcome()) for job in (point.time, point.memory)]
         time, memory = (_value(outcome) for outcome in outcomes)
         height, width = point.size
-        pixels = height * width * point.batch
-        each = number(1e6 * time / pixels) if time is not None else NOTHING
+        each = number(1e6 * time / (height * width * point.batch)) if time is not None else NOTHING
         rows.append([point.network, f"{height}×{width}", str(point.batch), number(time), each, number(memory)])
+        problems = list(dict.fromkeys(outcome.problem for outcome in outcomes if outcome.problem))
         records.append(
             {
                 "network": point.network,
@@ -73,16 +73,12 @@ def table(title: str, found: Sequence[Point], known: Mapping[Job, Outcome]) -> T
                 "batch": point.batch,
                 "forward": list(outcomes[0].samples.get("forward", ())),
                 "memory": memory,
-                "problems": [outcome.problem for outcome in outcomes if outcome.problem],
+                "problems": problems,
             }
         )
-        notes += [
-            f"{point.network}, {height}×{width}, batch {point.batch}: {outcome.problem}"
-            for outcome in outcomes
-            if outcome.problem
-        ]
+        notes += [f"{point.network}, {height}×{width}, batch {point.batch}: {problem}" for problem in problems]
         failed |= any(outcome.problem and not outcome.too_large for outcome in outcomes)
-    return Table(title, _HEADERS, rows, records, list(dict.fromkeys(notes)), failed=failed)
+    return Table(title, _HEADERS, rows, records, notes, failed=failed)
 
 
 def draw(found: Sequence[Point], known: Mapping[Job, Outcome], path: str | os.PathLike[str]) -> None:
