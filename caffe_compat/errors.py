@@ -9,6 +9,10 @@ class NetError(CaffeError):
     """A net that cannot be built or run as it stands."""
 
 
+class RoomError(NetError):
+    """A net that does not fit into memory."""
+
+
 class LayerError(CaffeError):
     """What one layer finds wrong; whoever knows the layer's name and line adds them (see ``at``)."""
 

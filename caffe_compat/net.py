@@ -54,7 +54,8 @@ class Net(PycaffeFace, BatchFace, nn.Module):
 
     Raises:
         FormatError: the file cannot be read; MissingFileError: it is not there.
-        NetError: the net cannot be built, with everything that is wrong with it, or it does not fit into memory.
+        NetError: the net cannot be built, with everything that is wrong with it; RoomError: it does not fit into
+            memory.
     """
 
     def __init__(

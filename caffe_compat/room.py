@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 
-from caffe_compat.errors import NetError
+from caffe_compat.errors import RoomError
 from caffe_compat.graph import Graph
 
 _FLOAT = 4  # bytes
 
 
 def check_room(graph: Graph) -> None:
-    """Raise NetError, naming the largest, for parameters that take more memory than the machine has."""
+    """Raise RoomError, naming the largest, for parameters that take more memory than the machine has."""
     sizes = [
         (_FLOAT * math.prod(param.spec.shape), node.where, tuple(param.spec.shape))
         for node in graph.nodes
@@ -23,7 +23,7 @@ def check_room(graph: Graph) -> None:
     if there is None or needed <= there:
         return
     size, where, shape = max(sizes)
-    raise NetError(
+    raise RoomError(
         f"{where}: parameters of the shape {shape} take {size / 1e9:,.1f} GB, those of the whole net "
         f"{needed / 1e9:,.1f} GB; this machine has {there / 1e9:,.1f} GB. Look for a mistyped number in the "
         "prototxt, or an input that is too large"

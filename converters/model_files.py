@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -57,10 +57,15 @@ def write_all(writers: Mapping[Path, Write], force: bool, replaced: Sequence[str
     Raises:
         CaffeError: with every file that is there.
     """
-    there = [path for path in writers if path.exists() and path.name not in replaced]
-    if there and not force:
-        raise CaffeError([f"{path}: exists already; expected a new name, or --force" for path in there])
+    refuse_existing([path for path in writers if path.name not in replaced], force)
     with ExitStack() as together:  # a failure leaves none of them
         for path, write in writers.items():
             write(together.enter_context(replacing(path)))
     return list(writers)
+
+
+def refuse_existing(paths: Iterable[Path], force: bool) -> None:
+    """Raise CaffeError with every file that is there already, unless they are to be replaced by ``force``."""
+    there = [path for path in paths if path.exists()]
+    if there and not force:
+        raise CaffeError([f"{path}: exists already; expected a new name, or --force" for path in there])

@@ -17,22 +17,13 @@ from prototxt.turns import ratio, take_turns
 from segnet.plain import PlainSegNet
 
 
-def give_same_weights(net: Net, plain: PlainSegNet) -> None:
-    """Copy the plain network's weights into the net, layer by layer in order (both are SegNet)."""
-    ours = [param for node in net.graph.nodes for param in node.layer.blobs]
-    theirs = list(plain.parameters())
-    with torch.no_grad():
-        for blob, parameter in zip(ours, theirs, strict=True):
-            blob.parameter.copy_(parameter.view(blob.shape))
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m segnet.bench_forward", description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=9, help="timed runs of each side (default: 9)")
     rounds = parser.parse_args().rounds
     net, plain = Net(find_net("segnet"), TEST), PlainSegNet().eval()
-    give_same_weights(net, plain)
+    plain.take_weights(net)
     image = torch.rand(1, 3, 360, 480) * 255
     with torch.no_grad():
         agree = (net(image)["prob"].argmax(1) == plain(image).argmax(1)).float().mean()

@@ -17,11 +17,10 @@ from tqdm import tqdm
 
 from caffe_compat import Solver
 from caffe_compat.tools.arguments import count, image_size
-from converters.translation_rules import data_to_input
 from prototxt.bench_read import peak_bytes
-from prototxt.caffe_pb2 import NetParameter, SolverParameter
+from prototxt.caffe_pb2 import SolverParameter
 from prototxt.turns import ratio, take_turns
-from prototxt.upgrade import to_current
+from segnet.by_hand import fed_by_hand
 from segnet.networks import Training, segnet, segnet_basic
 from segnet.plain import PlainSegNet, PlainSegNetBasic
 
@@ -37,21 +36,14 @@ WAYS: dict[str, dict[str, object]] = {
 _SETTINGS = dict(base_lr=0.001, momentum=0.9, weight_decay=0.0005)
 
 
-def training_net(network: str, batch: int, size: tuple[int, int]) -> NetParameter:
-    """A shipped training network fed by hand, without its accuracies, which the plain one has not either."""
-    source = _NETWORKS[network][0](*size, training=Training(batch_size=batch))
-    layers = data_to_input(size)([(layer, []) for layer in source.layer if layer.type != "Accuracy"], [])
-    net = NetParameter(name=source.name, layer=[layer for layer, _ in layers])
-    return to_current(net, "segnet")
-
-
 def step_of(way: str, network: str, batch: int, size: tuple[int, int]) -> Callable[[], None]:
     """A function that trains for one step on random images and labels."""
     torch.manual_seed(0)
     images, labels = torch.rand(batch, 3, *size) * 255, torch.randint(0, 11, (batch, 1, *size))
     if way == _PLAIN:
         return _plain_step(_NETWORKS[network][1]().train(), images, labels[:, 0])
-    param = SolverParameter(net_param=training_net(network, batch, size), lr_policy="fixed", **_SETTINGS)
+    net = fed_by_hand(_NETWORKS[network][0](*size, training=Training(batch_size=batch)), size)
+    param = SolverParameter(net_param=net, lr_policy="fixed", **_SETTINGS)
     solver = Solver(param, dialect="segnet", **WAYS[way])
     solver.net.blobs["data"].data[...] = images.numpy()
     solver.net.blobs["label"].data[...] = labels.numpy()

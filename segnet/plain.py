@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from caffe_compat import Net
 from segnet.networks import VGG16_STAGES
 
 
@@ -17,6 +18,17 @@ class _Plain(nn.Module):
     encoder: nn.ModuleList
     decoder: nn.ModuleList
     classify: nn.Conv2d
+
+    def take_weights(self, net: Net) -> None:
+        """Compute what the same network for inference computes: its weights, layer by layer in order."""
+        blobs = [blob.data_tensor() for node in net.graph.nodes for blob in node.layer.blobs]
+        with torch.no_grad():
+            for parameter, values in zip(self.parameters(), blobs, strict=True):
+                parameter.copy_(values.view(parameter.shape))
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.running_mean.zero_()
+                    module.running_var.fill_(1 - module.eps)  # the statistics are merged into the net's weights
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Down through the encoder, keeping where the maxima were, and up again by those places."""

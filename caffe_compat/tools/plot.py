@@ -20,7 +20,7 @@ def plot_tables(tables: Tables, path: str | os.PathLike[str]) -> None:
     Raises:
         CaffeError: matplotlib is not installed, or does not know the format.
     """
-    figure = _figure(path, (11, 7))
+    figure = empty_figure(path, (11, 7))
     losses, others = figure.subplots(2, 1, sharex=True)
     curves = [
         (which, table, column) for which, table in tables._asdict().items() for column in table.columns[len(LEAD) :]
@@ -37,7 +37,7 @@ def plot_tables(tables: Tables, path: str | os.PathLike[str]) -> None:
         if axes.lines:
             axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
     others.set_xlabel("iteration")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_losses(logs: Mapping[str, Tables], path: str | os.PathLike[str]) -> None:
@@ -47,7 +47,7 @@ def plot_losses(logs: Mapping[str, Tables], path: str | os.PathLike[str]) -> Non
         logs: what to call a log → its tables.
         path: as for ``plot_tables``, with its errors.
     """
-    figure = _figure(path, (11, 5))
+    figure = empty_figure(path, (11, 5))
     axes = figure.subplots()
     for name, tables in logs.items():
         for column in [column for column in tables.train.columns if "loss" in column.lower()]:
@@ -56,11 +56,15 @@ def plot_losses(logs: Mapping[str, Tables], path: str | os.PathLike[str]) -> Non
     axes.set_ylabel("loss")
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(path: str | os.PathLike[str], size: tuple[int, int]) -> Figure:
-    """An empty picture, ``size`` in inches. Raises CaffeError without matplotlib."""
+def empty_figure(path: str | os.PathLike[str], size: tuple[int, int]) -> Figure:
+    """An empty picture, ``size`` in inches, to be saved as ``path``; the ending of its name chooses the format.
+
+    Raises:
+        CaffeError: matplotlib is not installed, or does not know the format.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -68,16 +72,20 @@ def _figure(path: str | os.PathLike[str], size: tuple[int, int]) -> Figure:
             f"{path}: curves are drawn by matplotlib, which is not installed. Install it with "
             '`pip install "caffe-segnet[plot]"` (or `pip install matplotlib`)'
         ) from None
-    return Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    if _ending(path) not in figure.canvas.get_supported_filetypes():
+        raise CaffeError(f"{path}: pictures cannot be written as {_ending(path)!r}; expected a name such as curves.png")
+    return figure
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a picture. Raises CaffeError for a format that matplotlib does not know."""
-    ending = os.path.splitext(path)[1].lstrip(".").lower()
-    if ending not in figure.canvas.get_supported_filetypes():
-        raise CaffeError(f"{path}: pictures cannot be written as {ending!r}; expected a name such as curves.png")
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a picture. Raises MissingFileError where there is no such folder."""
     with replacing(path) as draft:
-        figure.savefig(draft, format=ending, dpi=120)
+        figure.savefig(draft, format=_ending(path), dpi=120)
+
+
+def _ending(path: str | os.PathLike[str]) -> str:
+    return os.path.splitext(path)[1].lstrip(".").lower()
 
 
 def _points(table: Table, column: str) -> tuple[list[float], list[float]]:

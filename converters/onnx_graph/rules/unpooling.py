@@ -7,6 +7,7 @@ ScatterElements on a plane of zeros makes any.
 from __future__ import annotations
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from converters.onnx_graph.registry import Place, rule
 from converters.onnx_graph.writing import Writer
@@ -23,7 +24,8 @@ def _put_at(writer: Writer, place: Place, height: int, width: int) -> str:
     each = writer.ints((0, 0, -1))  # 0 keeps an axis
     values = writer.add("Reshape", x, each)
     positions = writer.add("Reshape", writer.whole(mask), each)
-    zeros = writer.add("ConstantOfShape", writer.shape(x, (batch, channels, height * width)))
+    zero = helper.make_tensor("value", TensorProto.FLOAT, (1,), (0.0,))  # the default, which OpenCV wants written
+    zeros = writer.add("ConstantOfShape", writer.shape(x, (batch, channels, height * width)), value=zero)
     plane = writer.add("ScatterElements", zeros, positions, values, axis=2)
     return writer.reshape(plane, place.top_dims[0])
 
