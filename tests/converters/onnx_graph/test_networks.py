@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime", reason="needs onnxruntime, the optional extra
 
 from converters.onnx_graph.comparing import LEAST, compare, run_model
 from converters.onnx_graph.model import to_onnx, without_samples
-from tests.converters.onnx_graph.running import images, lively
+from tests.lively import images, lively
 
 SIZES = [(360, 480), (224, 224), (375, 500)]
 SHIPPED = ["segnet", "segnet_basic", "bayesian_segnet", "bayesian_segnet_basic"]
