@@ -17,7 +17,7 @@ from numpy.polynomial import polynomial
 from caffe_compat.engine.rows import Rows
 
 _TILE, _STEP = 6, 4
-_CHUNK = 8 << 20  # bytes of transformed values at a time, which stay in the cache
+_CHUNK = 4 << 20  # bytes of transformed values at a time, which stay in the cache
 _POINTS = (0, 0.75, -0.75, 1.5, -1.5)
 
 
