@@ -24,6 +24,7 @@ from tabulate import tabulate
 
 from caffe_compat import TEST, Net, set_random_seed
 from caffe_compat.data.images import read_image
+from caffe_compat.engine import PRECISIONS
 from caffe_compat.tools.arguments import add_gpu, add_root, count, image_size, use_device
 from caffe_compat.weights import load_weights
 from converters.drawing import save_picture
@@ -234,6 +235,9 @@ def _parser() -> argparse.ArgumentParser:
         "samples that a Bayesian net draws for each image (default: as many as it takes items at a time)"
     ))  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of these samples (default: 0)")
+    parser.add_argument("--engine", nargs="?", const="fp32", choices=tuple(PRECISIONS), help=(
+        "run the net's engine, which is faster, in this precision (default: the net itself; fp32)"
+    ))  # fmt: skip
     parser.add_argument("--input-size", type=image_size, metavar="HxW", help="size to run at (default: the net's)")
     add_gpu(parser)
     add_root(parser)
@@ -247,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         use_device(args.gpu)
         set_random_seed(args.seed)
-        segmenter = Segmenter(_open_net(args.net, args.weights, args.root), args.samples)
+        segmenter = Segmenter(_open_net(args.net, args.weights, args.root), args.samples, args.engine)
         names = told_classes(args, segmenter.classes)
         if args.csv:
             check_folder(args.csv)

@@ -41,13 +41,15 @@ class Segmenter:
     Args:
         net: ends in scores of classes or in an ArgMax. One whose Dropout has ``sample_weights_test`` draws samples.
         samples: to draw for each image; by default as many as the net takes items at a time.
+        engine: run the net's engine of this precision ("fp32", "bf16", "fp16") in its place.
 
     Raises:
         NetError: the net gives no labels, or none that samples can be averaged of.
     """
 
-    def __init__(self, net: Net, samples: int | None = None) -> None:
+    def __init__(self, net: Net, samples: int | None = None, engine: str | None = None) -> None:
         self.net = net
+        self._run = net.engine(engine) if engine else net
         self.output, self.gives_labels = deciding_blob(net)
         if self.output not in net.outputs:
             raise NetError(
@@ -92,7 +94,7 @@ class Segmenter:
         device = next(self.net.parameters(), images).device
         images = images.repeat(self.samples, 1, 1, 1).to(device)
         others = {name: images.new_zeros(len(images), *self.net.blobs[name].shape[1:]) for name in self._others}
-        out = self.net(**{self.input: images}, **others)[self.output]
+        out = self._run(**{self.input: images}, **others)[self.output]
         if self.gives_labels:
             return out[:, 0].long().cpu(), None
         if self.samples == 1:

@@ -99,7 +99,10 @@ class Engine:
         Raises:
             NetError: an input is missing or unknown, or its shape does not fit.
         """
-        values = self._run(dict(zip(self._flow.feeds, tensors, strict=False)) | named, labels=False)
+        feeds = self._flow.feeds
+        if len(tensors) > len(feeds):
+            raise NetError(f"{len(tensors)} tensors for a net with {len(feeds)} inputs ({', '.join(feeds)})")
+        values = self._run(dict(zip(feeds, tensors, strict=False)) | named, labels=False)
         outputs = self._flow.outputs.items()
         return {name: _single(values[value]) for name, value in outputs}
 
@@ -141,7 +144,7 @@ class Engine:
         return {value: tensor for value, tensor in values.items() if value in made or value in feeds.values()}
 
     def _taken(self, tensor: torch.Tensor) -> torch.Tensor:
-        tensor = tensor.to(self._device)
+        tensor = _single(tensor.to(self._device))
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
     def _fit(self, shapes: dict[str, Shape]) -> None:

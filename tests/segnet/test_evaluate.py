@@ -56,8 +56,9 @@ def numbers(out):
 
 def test_measures_over_the_list(folder):
     """Three images in batches of two: the third batch place is not counted."""
-    for name in ("net", "argmax"):
-        found = evaluate(Segmenter(caffe.Net(f"{name}.prototxt", "net.caffemodel", caffe.TEST)), "list.txt", 3)
+    for name, engine in (("net", None), ("argmax", None), ("net", "fp32"), ("argmax", "fp32")):
+        segmenter = Segmenter(caffe.Net(f"{name}.prototxt", "net.caffemodel", caffe.TEST), engine=engine)
+        found = evaluate(segmenter, "list.txt", 3)
         assert found.confusion.matrix.tolist() == [[3, 0, 0], [0, 2, 1], [0, 0, 5]]
         assert [image.pixels for image in found.images] == [4, 3, 4]
         assert np.isnan(found.bf)
@@ -67,6 +68,7 @@ def test_command_prints_and_writes(folder, capsys):
     arguments = ["net.prototxt", "net.caffemodel", "list.txt", "--names", "sky,road,tree", "--bf"]
     assert main([*arguments, "--csv", "images.csv", "--save", "deep/pictures"]) == 0
     table = numbers(capsys.readouterr().out)
+    assert main([*arguments, "--engine"]) == 0 and numbers(capsys.readouterr().out) == table
     assert table[0] == ["class", "accuracy", "IoU", "BF"]
     assert [row[:3] for row in table[1:4]] == [
         ["sky", "100.00", "100.00"],

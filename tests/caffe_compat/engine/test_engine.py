@@ -226,6 +226,8 @@ def test_what_is_refused():
     image = torch.rand(1, 3, 10, 14)
     with pytest.raises(NetError, match="'y' is no input of the net; expected some of data"):
         engine(y=image)
+    with pytest.raises(NetError, match=r"2 tensors for a net with 1 inputs \(data\)"):
+        engine(image, image)
     with pytest.raises(NetError, match="input 'data' was not given"):
         engine()
     with pytest.raises(NetError, match="conv1"):
