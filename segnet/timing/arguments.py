@@ -15,7 +15,7 @@ from prototxt.files import check_folder
 from segnet import paper
 from segnet.networks import NETWORKS
 from segnet.timing import contenders
-from segnet.timing.measures import check_engine, use_device
+from segnet.timing.measures import use_device
 from segnet.timing.tables import Settings
 
 #: Table → the networks in it.
@@ -79,7 +79,7 @@ def check(args: argparse.Namespace) -> Settings:
     """What was asked for, looked at before anything takes time.
 
     Raises:
-        CaffeError: an unknown network or contender, options that do not go together, no engine, no GPU, no matplotlib,
+        CaffeError: an unknown network or contender, options that do not go together, no GPU, no matplotlib,
             files that are there already; with everything that can be told together.
     """
     problems = _unknown("network", args.networks, _possible_networks(args))
@@ -95,8 +95,6 @@ def check(args: argparse.Namespace) -> Settings:
         problems.append("--weights are those of one network; expected --networks NAME beside it")
     if problems:
         raise CaffeError(problems)
-    if args.engine:
-        check_engine()
     use_device(args.device)
     files = [path for path in (args.json, args.scaling) if path]
     for path in files:
