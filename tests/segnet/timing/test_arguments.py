@@ -22,7 +22,10 @@ def _error(capsys, *words):
     [
         (["--networks", "segent"], ["network 'segent' is not among segnet, ", "did you mean 'segnet'?"]),
         (["--against", "plane"], ["contender 'plane' is not among engine, plain, ", "did you mean 'plain'?"]),
-        (["--against", "plane", "--networks", "fcn"], ["2 problems", "network 'fcn' is not among segnet, segnet_basic"]),
+        (
+            ["--against", "plane", "--networks", "fcn"],
+            ["2 problems", "network 'fcn' is not among segnet, segnet_basic"],
+        ),
         (["--engine", "--against", "plain"], ["--engine: the engine is a contender"]),
         (["--warm-up", "2", "--against", "plain"], ["--warm-up: "]),
         (["--engine", "--per-layer"], ["--per-layer times the layers of the faithful net in fp32"]),
