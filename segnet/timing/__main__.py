@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from caffe_compat import Net
 from prototxt.errors import CaffeError
 from prototxt.files import replacing
 from segnet.timing import against, scaling
@@ -74,7 +73,7 @@ def _paper(args: argparse.Namespace, settings: Settings, run: Run) -> tuple[list
 
 def _against(args: argparse.Namespace, settings: Settings, run: Run) -> tuple[list[Table], bool]:
     """The contenders take turns in this process, so ``run`` is not for them."""
-    others = [*args.against, *(["engine"] if hasattr(Net, "engine") else [])]
+    others = [*args.against, "engine"]
     tables: list[Table] = []
     for name in networks(args):
         height, width = settings.size

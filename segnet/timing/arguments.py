@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
+
 from caffe_compat.tools.arguments import count, image_size, names
 from caffe_compat.tools.plot import empty_figure
 from caffe_compat.training.passes import PRECISIONS
@@ -15,7 +17,7 @@ from prototxt.files import check_folder
 from segnet import paper
 from segnet.networks import NETWORKS
 from segnet.timing import contenders
-from segnet.timing.measures import check_engine, use_device
+from segnet.timing.measures import use_device
 from segnet.timing.tables import Settings
 
 #: Table → the networks in it.
@@ -34,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     """What the command understands."""
     made = argparse.ArgumentParser(
         prog="python -m segnet.timing",
-        description="Measure the paper's tables 1 and 6 on this machine, by its protocol (docs/performance.md).",
+        description="Measure the paper's tables 1 and 6 on this machine; each measurement has a process of its own.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -47,8 +49,15 @@ def parser() -> argparse.ArgumentParser:
         "--scaling", nargs="?", const=Path("scaling.png"), type=Path, metavar="PICTURE",
         help="time and memory over image sizes and batches, and a picture of them (default: scaling.png)",
     )  # fmt: skip
-    made.add_argument("--networks", type=names, metavar="A,B", help="by default those of the table")
-    made.add_argument("--size", type=image_size, default=(360, 480), metavar="HxW", help="default: 360x480")
+    made.add_argument(
+        "--networks",
+        type=names,
+        metavar="A,B",
+        help="of segnet.networks; by default those of the table, and segnet and segnet_basic for the other two ways",
+    )
+    made.add_argument(
+        "--size", type=image_size, default=(360, 480), metavar="HxW", help="of the images (default: 360x480)"
+    )
     made.add_argument("--classes", type=count, default=11, metavar="N", help="default: 11")
     made.add_argument("--batch", type=count, default=1, metavar="N", help="images in a pass (default: 1)")
     made.add_argument(
@@ -58,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "--iterations", type=count, metavar="N",
         help="timed passes (default: 10 for table 6, 50 for table 1, 7 turns, 5 for --scaling)",
     )  # fmt: skip
-    made.add_argument("--warm-up", type=count, metavar="N", help="passes before (default: 1; 3 on a GPU)")
+    made.add_argument("--warm-up", type=count, metavar="N", help="unmeasured passes before (default: 1; 3 on a GPU)")
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     made.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     way = made.add_mutually_exclusive_group()
@@ -67,8 +76,8 @@ def parser() -> argparse.ArgumentParser:
     made.set_defaults(engine=False)
     made.add_argument("--per-layer", action="store_true", help="a table of each layer's share too")
     made.add_argument("--weights", metavar="FILE", help="with --against and one network: its caffemodel")
-    made.add_argument("--sizes", type=_sizes, metavar="HxW,…", help="with --scaling")
-    made.add_argument("--batches", type=_counts, metavar="N,…", help="with --scaling")
+    made.add_argument("--sizes", type=_sizes, metavar="HxW,…", help="with --scaling; each for one batch of --batch")
+    made.add_argument("--batches", type=_counts, metavar="N,…", help="with --scaling; each at --size")
     made.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     made.add_argument("--json", type=Path, metavar="FILE", help="write every sample as JSON too")
     made.add_argument("--force", action="store_true", help="replace existing files")
@@ -79,7 +88,7 @@ def check(args: argparse.Namespace) -> Settings:
     """What was asked for, looked at before anything takes time.
 
     Raises:
-        CaffeError: an unknown network or contender, options that do not go together, no engine, no GPU, no matplotlib,
+        CaffeError: an unknown network or contender, options that do not go together, no GPU, no matplotlib,
             files that are there already; with everything that can be told together.
     """
     problems = _unknown("network", args.networks, _possible_networks(args))
@@ -88,15 +97,19 @@ def check(args: argparse.Namespace) -> Settings:
         problems.append("--per-layer times the layers of the faithful net in fp32; expected it with the tables, alone")
     if args.engine and args.against:
         problems.append("--engine: the engine is a contender of --against by itself; expected one of the two")
+    if args.warm_up and args.against:
+        problems.append("--warm-up: before its turns each contender of --against runs twice; expected one of the two")
     for option, mode in (("weights", "against"), ("sizes", "scaling"), ("batches", "scaling")):
         if getattr(args, option) and not getattr(args, mode):
             problems.append(f"--{option} is for --{mode}; expected both, or neither")
     if args.weights and len(networks(args)) != 1:
         problems.append("--weights are those of one network; expected --networks NAME beside it")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        problems.append(
+            "--device cuda: torch sees no CUDA device here; expected --device cpu, or a CUDA build of torch"
+        )
     if problems:
         raise CaffeError(problems)
-    if args.engine:
-        check_engine()
     use_device(args.device)
     files = [path for path in (args.json, args.scaling) if path]
     for path in files:

@@ -128,12 +128,6 @@ def use_device(device: str) -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def check_engine() -> None:
-    """Raise CaffeError where nets have no engine."""
-    if not hasattr(Net, "engine"):
-        raise CaffeError("--engine: nets have no engine in this version; leave it out to time the faithful net")
-
-
 def _training_net(job: Job) -> NetParameter:
     size = job.height, job.width
     return fed_by_hand(NETWORKS[job.network](*size, job.classes, training=Training(batch_size=job.batch)), size)
@@ -143,10 +137,7 @@ def _inference(job: Job) -> tuple[Net, Callable[[], object]]:
     """A net for inference, and what runs it once."""
     net = Net(NETWORKS[job.network](job.height, job.width, job.classes, batch_size=job.batch), TEST)
     images = (torch.rand(job.batch, 3, job.height, job.width) * 255).to(chosen_device())
-    forward = net
-    if job.engine:
-        check_engine()
-        forward = net.engine(precision=job.precision)
+    forward = net.engine(precision=job.precision) if job.engine else net
     dtype = None if job.engine else PRECISIONS[job.precision]
 
     def run() -> object:

@@ -100,7 +100,8 @@ def draw(found: Sequence[Point], known: Mapping[Job, Outcome], path: str | os.Pa
                     and (value := _value(known.get(getattr(point, what), Outcome()))) is not None
                 )
                 one.plot([x for x, _ in line], [y for _, y in line], marker="o", label=name)
-            one.set(xscale="log", yscale="log")
+            if any(len(line.get_xdata()) for line in one.lines):  # matplotlib has no logarithms of nothing
+                one.set(xscale="log", yscale="log")
             one.grid(alpha=0.3)
     axes[0][0].set_ylabel("forward, ms")
     axes[1][0].set_ylabel("memory, MiB")
