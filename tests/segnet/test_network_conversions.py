@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from converters.absorbing import absorb
 
 import caffe_compat as caffe
-from converters.absorbing import absorb
 from converters.caffe2onnx import main as to_onnx
 from converters.class_count import set_classes
 from prototxt import text
