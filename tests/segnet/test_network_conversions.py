@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from converters.absorbing import absorb
 
 import caffe_compat as caffe
+from caffe_compat.absorbing import absorb
 from converters.caffe2onnx import main as to_onnx
 from converters.class_count import set_classes
 from prototxt import text
@@ -53,7 +53,7 @@ def test_onnx(built, name, tmp_path, capsys):
 @pytest.mark.parametrize("name", EACH)
 def test_absorbed(built, name):
     message, net = built(name)
-    blobs = {key: [blob.data for blob in params] for key, params in net.params.items()}
+    blobs = [[blob.data for blob in net.params.get(layer.name, [])] for layer in message.layer]
     folded, values, _ = absorb(message, blobs)
     assert not any(layer.type == "BN" for layer in folded.layer)
     again = caffe.Net(folded, caffe.TEST)

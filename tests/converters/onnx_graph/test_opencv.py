@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 import caffe_compat as caffe
-from converters.onnx_graph.model import to_onnx
 from segnet.networks import NETWORKS
-from tests.converters.onnx_graph.running import images, outputs
+from tests.lively import images
+
+pytest.importorskip("onnx", reason="needs onnx, the optional extra")
+pytest.importorskip("onnxruntime", reason="needs onnxruntime, the optional extra")
+
+from converters.onnx_graph.model import to_onnx
+from tests.converters.onnx_graph.running import outputs
 
 
 def zeros_without_value(model):
