@@ -8,6 +8,7 @@ from caffe_compat.data.images import read_image
 from caffe_compat.data.resize import bilinear
 from converters.resizing import resize_net
 from prototxt.net_file import find_net, read_net
+from segnet.networks import NETWORKS
 from tests.shared import SHARED, needs_shared
 
 pytest.importorskip("onnx", reason="needs onnx, the optional extra")
@@ -18,7 +19,7 @@ from converters.onnx_graph.model import to_onnx, without_samples
 from tests.lively import images, lively
 
 SIZES = [(360, 480), (224, 224), (375, 500)]
-SHIPPED = ["segnet", "segnet_basic", "bayesian_segnet", "bayesian_segnet_basic"]
+SHIPPED = [*NETWORKS, "bayesian_segnet", "bayesian_segnet_basic"]
 
 
 def fitted(path, size, dialect=None):
