@@ -140,19 +140,23 @@ def test_other_caffemodels(tmp_path):
 
 
 def test_files_that_are_nothing(tmp_path):
-    (tmp_path / "x.safetensors").write_bytes(b"\xff" * 100)
     (tmp_path / "x.pth").write_bytes(b"PK\x03\x04 and no more")
     (tmp_path / "x.caffemodel").write_text("<html>")
-    for name, said in (
-        ("x.safetensors", "safetensors cannot read it"),
-        ("x.pth", "a damaged archive"),
-        ("x.caffemodel", "a web page"),
-    ):
+    for name, said in (("x.pth", "a damaged archive"), ("x.caffemodel", "a web page")):
         with pytest.raises(FormatError, match=said):
             read_vgg16(tmp_path / name)
-    for name in ("none.pth", "none.safetensors", "none.caffemodel"):
+    for name in ("none.pth", "none.caffemodel"):
         with pytest.raises(MissingFileError, match=name):
             read_vgg16(tmp_path / name)
+
+
+def test_safetensors_that_are_nothing(tmp_path):
+    pytest.importorskip("safetensors", reason="needs safetensors, the optional extra")
+    (tmp_path / "x.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(FormatError, match="safetensors cannot read it"):
+        read_vgg16(tmp_path / "x.safetensors")
+    with pytest.raises(MissingFileError, match="none"):
+        read_vgg16(tmp_path / "none.safetensors")
 
 
 def test_without_safetensors(tmp_path, monkeypatch):
