@@ -120,10 +120,10 @@ class Engine:
         Raises:
             NetError: the net has no map of scores, or the images do not fit.
         """
-        if not self._decides:
+        image = next((name for name in self._flow.feeds if len(self._graph.blobs[name]) == 4), None)
+        if image is None or self._flow.last.get(self._decides) in (None, *self._flow.feeds.values()):
             raise NetError("no layer gives a map of scores; expected a net for segmentation")
-        name = next(name for name in self._flow.feeds if len(self._graph.blobs[name]) == 4)
-        values = self._run({name: _as_planes(images, rgb)}, labels=True)
+        values = self._run({image: _as_planes(images, rgb)}, labels=True)
         return values[_LABELS][:, 0]
 
     def _run(self, given: dict[str, torch.Tensor], labels: bool) -> dict[int, torch.Tensor]:
@@ -136,12 +136,11 @@ class Engine:
             self._steps[labels] = self._plan(labels)
         steps = self._steps[labels]
         values = {feeds[name]: self._taken(tensor) for name, tensor in given.items()}
-        made = {value for step in steps for value in step.writes}
         missing = [name for name, value in feeds.items() if value not in values and _is_read(steps, value)]
         if missing:
             raise NetError(f"input {missing[0]!r} was not given; expected {', '.join(feeds)}")
         run_steps(steps, values)
-        return {value: tensor for value, tensor in values.items() if value in made or value in feeds.values()}
+        return values
 
     def _taken(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = _single(tensor.to(self._device))
@@ -182,10 +181,9 @@ class Engine:
         value = self._flow.last[self._decides]
         maker = next(one for one in self._flow.operations if value in one.writes)
         layer = maker.node.layer
-        last = layer.type == "ArgMax"
-        if (last and layer.axis == 1 and layer.top_k == 1) or (layer.type == "Softmax" and layer.axis == 1):
+        if layer.type in ("ArgMax", "Softmax"):  # of both the largest score is the label
             value = maker.reads[0]
-        return Work(None, Labels(last), [value], [_LABELS])
+        return Work(None, Labels(last=layer.type == "ArgMax"), [value], [_LABELS])
 
     def _run_layer(self, operation: Operation, parts: Parts) -> Parts:
         """A layer as it is, on values that it may write over."""

@@ -155,12 +155,15 @@ def test_labels_of_pixels():
         engine.labels(pixels[..., :2])
 
 
-def test_labels_of_an_argmax():
-    text = INFERENCE + layer("a", "ArgMax", "prob", "a", "argmax_param { axis: 1 }")
+@pytest.mark.parametrize("more", ["", "top_k: 2", "out_max_val: true"])
+def test_labels_of_an_argmax(more):
+    text = INFERENCE + layer("a", "ArgMax", "prob", "a", f"argmax_param {{ axis: 1 {more} }}")
     built = with_statistics(net(text))
     built.params["score"][0].data[...] = 0  # all scores are equal: Caffe's ArgMax takes the last
     image = torch.rand(1, 3, 10, 14)
-    assert built.engine().labels(image).eq(1).all() and built.engine()(image)["a"].eq(1).all()
+    assert built.engine().labels(image).eq(1).all()
+    with torch.no_grad():
+        torch.testing.assert_close(built.engine()(image)["a"], built(image)["a"])
 
 
 def test_half_precision():
@@ -233,5 +236,9 @@ def test_what_is_refused():
     with pytest.raises(NetError, match="conv1"):
         engine(torch.rand(1, 4, 10, 14))
     assert engine(image)["prob"].shape == (1, 2, 10, 14)  # it goes on after an error
+    source = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }\n'
+    flat = layer("i", "InnerProduct", "x", "i", "inner_product_param { num_output: 3 }")
+    with pytest.raises(NetError, match="no layer gives a map of scores"):
+        net(source + flat).engine().labels(torch.rand(1, 3, 4, 4))
     with pytest.raises(NetError, match="no layer gives a map of scores"):
         net(inputs(x=(2, 4)) + layer("s", "Sigmoid", "x", "y")).engine().labels(torch.rand(2, 4))
