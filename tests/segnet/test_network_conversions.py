@@ -42,6 +42,8 @@ def test_source(built, name, tmp_path):
 
 @pytest.mark.parametrize("name", EACH)
 def test_onnx(built, name, tmp_path, capsys):
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason=f"needs {package}, the optional extra")
     message, net = built(name)
     (tmp_path / "net.prototxt").write_text(text.format(message))
     net.save(tmp_path / "net.caffemodel")
