@@ -32,7 +32,7 @@ def lively(net: caffe.Net, feeds: dict[str, np.ndarray], seed: int = 0) -> caffe
         net.blobs[name].reshape(*values.shape)
         net.blobs[name].data[...] = values
     net.reshape()
-    convolutions = [node for node in net.graph.nodes if node.layer.type == "Convolution"]
+    scores = [node for node in net.graph.nodes if node.layer.type == "Convolution"][-1:]
     has_holes = False
     with torch.no_grad():
         for i, node in enumerate(net.graph.nodes):
@@ -40,8 +40,8 @@ def lively(net: caffe.Net, feeds: dict[str, np.ndarray], seed: int = 0) -> caffe
                 _fill(blob.data, node.layer.type, param.spec.name, random)
             if node.layer.is_source or is_left_out(node.layer):
                 continue
-            if node in convolutions and min(node.layer.weight.shape[:2]) >= 3:
-                _pass_colours(node, random, has_holes, node is convolutions[-1])
+            if _is_filter(node) and min(node.layer.weight.shape[:2]) >= 3:
+                _pass_colours(node, random, has_holes or _widens(node), node in scores)
             has_holes = has_holes or node.layer.type in ("Upsample", "Unpooling")
             if node.layer.type == "BN" and node.layer.affine_only:
                 _normalise(node, net.blobs[node.bottoms[0]].data)
@@ -61,19 +61,34 @@ def _fill(values: np.ndarray, kind: str, name: str, random: np.random.Generator)
         values[...] = random.standard_normal(values.shape, np.float32) * np.float32(0.1)
 
 
+def _is_filter(node: Node) -> bool:
+    """Whether a layer is a convolution, or a deconvolution that does not enlarge by a factor."""
+    if node.layer.type == "Deconvolution":
+        return set(node.layer.window.stride) == {1}
+    return node.layer.type == "Convolution"
+
+
+def _widens(node: Node) -> bool:
+    """Whether there is more around a plane's values behind the layer, as behind DeconvNet's fc6-deconv."""
+    window = node.layer.window
+    return node.layer.type == "Deconvolution" and any(
+        k > 2 * p + 1 for k, p in zip(window.kernel, window.pad, strict=True)
+    )
+
+
 #: The mean and the deviation of the three channels that are colours, behind each BN.
 COLOUR = 1.0, 0.5
 
 
-def _pass_colours(node: Node, random: np.random.Generator, has_holes: bool, is_last: bool) -> None:
+def _pass_colours(node: Node, random: np.random.Generator, in_window: bool, is_last: bool) -> None:
     """Let each place's blue, green and red be the first channels, or the scores their nearness.
 
-    Behind an upsampling it is the mean of the window, which fills the holes.
+    Behind an upsampling it is the mean of the window (``in_window``), which fills the holes.
     """
     weight, *bias = (blob.data for blob in node.layer.blobs)
     window = np.zeros(weight.shape[2:])
     window[tuple(size // 2 for size in window.shape)] = 1
-    if has_holes:
+    if in_window:
         window[...] = 1 / window.size
     if is_last:
         prototypes = random.normal(*COLOUR, (len(weight), 3))
@@ -81,7 +96,8 @@ def _pass_colours(node: Node, random: np.random.Generator, has_holes: bool, is_l
         weight[:, :3] = prototypes[:, :, None, None] * window
         bias[0][...] = -np.square(prototypes).sum(1) / 2
         return
-    weight[:3] *= 0.02
+    into = weight.swapaxes(0, 1) if node.layer.type == "Deconvolution" else weight  # by output
+    into[:3] *= 0.02
     for channel in range(3):
         weight[channel, channel] += window
 
