@@ -6,9 +6,10 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from prototxt.errors import CaffeError
 from prototxt.files import replacing
@@ -31,6 +32,16 @@ from segnet.timing.tables import (
 _STOPPED = 130  # the exit status of a command that Ctrl-C ended
 
 
+class _Found(NamedTuple):
+    """What one way of measuring came to."""
+
+    tables: list[Table]
+    complete: bool
+    """False after Ctrl-C."""
+    draw: Callable[[], None] | None = None
+    """Draws the picture of it, if there is one."""
+
+
 def main(arguments: Sequence[str] | None = None, run: Run = in_own_process) -> int:
     """The command. Returns the exit status: 1 where something failed for another reason than want of memory."""
     args = parser().parse_args(arguments)
@@ -39,11 +50,13 @@ def main(arguments: Sequence[str] | None = None, run: Run = in_own_process) -> i
         settings = check(args)
         about = describe(args.device)
         mode = _against if args.against else _scaling if args.scaling else _paper
-        tables, complete = mode(args, settings, run)
+        tables, complete, draw = mode(args, settings, run)
         print("\n".join(f"{name}: {value}" for name, value in about.items()) + "\n")
         print("\n".join(table.render(args.markdown) for table in tables))
         if args.json:
             _write_json(args.json, about, settings, tables, complete)
+        if draw:
+            draw()
     except CaffeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -53,8 +66,8 @@ def main(arguments: Sequence[str] | None = None, run: Run = in_own_process) -> i
     return int(any(table.failed for table in tables))
 
 
-def _paper(args: argparse.Namespace, settings: Settings, run: Run) -> tuple[list[Table], bool]:
-    """The paper's tables, and whether they are complete."""
+def _paper(args: argparse.Namespace, settings: Settings, run: Run) -> _Found:
+    """The paper's tables."""
     makers = {6: (table_6, TABLE_6_ITERATIONS), 1: (table_1, TABLE_1_ITERATIONS)}
     cells = {
         number: makers[number][0](networks(args, number), settings)
@@ -68,34 +81,40 @@ def _paper(args: argparse.Namespace, settings: Settings, run: Run) -> tuple[list
         for number, each in cells.items()
     ]
     tables += [layer_table(name, known[job].layers) for name, job in passes.items() if job in known]
-    return tables, complete
+    return _Found(tables, complete)
 
 
-def _against(args: argparse.Namespace, settings: Settings, run: Run) -> tuple[list[Table], bool]:
-    """The contenders take turns in this process, so ``run`` is not for them."""
+def _against(args: argparse.Namespace, settings: Settings, run: Run) -> _Found:
+    """The contenders take turns in this process, so ``run`` is not for them.
+
+    A network of several that cannot be measured is a table that says why, so that the others' are not lost.
+    """
     others = [*args.against, "engine"]
     tables: list[Table] = []
     for name in networks(args):
         height, width = settings.size
         title = f"{name}: {height}×{width}, {settings.classes} classes, batch {settings.batch}, {settings.device}"
+        failed = False
         try:
             took = against.compare(name, others, settings, args.weights)
         except KeyboardInterrupt:
-            return tables, False
+            return _Found(tables, False)
         except Exception as error:
-            if not is_want_of_memory(error):
+            failed = not is_want_of_memory(error)
+            if failed and not (isinstance(error, CaffeError) and len(networks(args)) > 1):
                 raise
             took = [against.Turns(against.BASE, problem=str(error))]
-        tables.append(against.table(f"{title}; {settings.iterations or against.ROUNDS} turns", name, took))
-    return tables, True
+        title += f"; {settings.iterations or against.ROUNDS} turns"
+        tables.append(replace(against.table(title, name, took), failed=failed))
+    return _Found(tables, True)
 
 
-def _scaling(args: argparse.Namespace, settings: Settings, run: Run) -> tuple[list[Table], bool]:
+def _scaling(args: argparse.Namespace, settings: Settings, run: Run) -> _Found:
     points = scaling.points(networks(args), settings, args.sizes or scaling.SIZES, args.batches or scaling.BATCHES)
     known, complete = measure([job for point in points for job in (point.time, point.memory)], run)
-    scaling.draw(points, known, args.scaling)
     title = _title("Inference over sizes, and over batches", scaling.ITERATIONS, settings)
-    return [scaling.table(title, points, known)], complete
+    table = scaling.table(title, points, known)
+    return _Found([table], complete, lambda: scaling.draw(points, known, args.scaling))
 
 
 def _title(what: str, iterations: int, settings: Settings) -> str:

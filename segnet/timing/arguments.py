@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--classes", type=count, default=11, metavar="N", help="default: 11")
     made.add_argument("--batch", type=count, default=1, metavar="N", help="images in a pass (default: 1)")
     made.add_argument(
-        "--training-batch", type=count, default=4, metavar="N", help="for the memory of a training (default: 4)"
+        "--training-batch", type=count, metavar="N", help="in table 6, for the memory of a training (default: 4)"
     )
     made.add_argument(
         "--iterations", type=count, metavar="N",
@@ -102,6 +102,10 @@ def check(args: argparse.Namespace) -> Settings:
     for option, mode in (("weights", "against"), ("sizes", "scaling"), ("batches", "scaling")):
         if getattr(args, option) and not getattr(args, mode):
             problems.append(f"--{option} is for --{mode}; expected both, or neither")
+    if args.training_batch and (args.table == 1 or args.against or args.scaling):
+        problems.append(
+            "--training-batch is for table 6, where a training's memory stands; expected it with that table"
+        )
     if args.weights and len(networks(args)) != 1:
         problems.append("--weights are those of one network; expected --networks NAME beside it")
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -118,7 +122,7 @@ def check(args: argparse.Namespace) -> Settings:
     if args.scaling:
         empty_figure(args.scaling, (1, 1))
     return Settings(
-        args.size, args.classes, args.batch, args.training_batch, args.iterations,
+        args.size, args.classes, args.batch, args.training_batch or Settings.training_batch, args.iterations,
         args.warm_up or (3 if args.device == "cuda" else 1), args.device, args.precision, args.engine,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from caffe_compat.errors import RoomError
+from prototxt.errors import CaffeError
 from segnet.timing import against
 from segnet.timing.__main__ import main
 from segnet.timing.against import Turns
@@ -77,6 +78,18 @@ def test_what_does_not_fit_is_a_row(monkeypatch, capsys):
     monkeypatch.setattr(against, "compare", compare)
     assert main([*SMALL, "--against", "plain"]) == 0
     assert "net: no room for it" in capsys.readouterr().out
+
+
+def test_what_fails_for_one_network_leaves_the_others_tables(monkeypatch, capsys):
+    def compare(network, *given):
+        if network == "segnet":
+            raise CaffeError("segnet cannot be built")
+        return [Turns("net", [0.5], 1.0)]
+
+    monkeypatch.setattr(against, "compare", compare)
+    assert main(["--against", "plain"]) == 1
+    said = capsys.readouterr().out
+    assert "net: segnet cannot be built" in said and "segnet_basic: 360×480" in said
 
 
 def test_interrupted(monkeypatch, capsys):

@@ -32,6 +32,8 @@ def _error(capsys, *words):
         (["--precision", "bf16", "--per-layer"], ["--per-layer times the layers of the faithful net in fp32"]),
         (["--per-layer", "--against", "plain"], ["--per-layer times"]),
         (["--sizes", "8x8", "--batches", "1"], ["--sizes is for --scaling", "--batches is for --scaling"]),
+        (["--training-batch", "2", "--table", "1"], ["--training-batch is for table 6"]),
+        (["--training-batch", "2", "--against", "plain"], ["--training-batch is for table 6"]),
         (["--weights", "a.caffemodel", "--networks", "segnet"], ["--weights is for --against"]),
         (["--weights", "a.caffemodel", "--against", "plain"], ["--weights are those of one network"]),
     ],

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from prototxt.errors import CaffeError
 from segnet.timing import scaling
 from segnet.timing.__main__ import main
 from segnet.timing.child import attempt
@@ -44,6 +45,19 @@ def test_a_picture_and_its_table(tmp_path, capsys):
         (16, 24, 1), (32, 48, 1), (32, 48, 2),
     ]  # fmt: skip
     assert all(len(one["forward"]) == 2 and one["problems"] == [] for one in table["records"])
+
+
+def test_a_picture_that_cannot_be_written_costs_no_figures(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="needs matplotlib, which is not installed")
+
+    def draw(*given):
+        raise CaffeError("no space left")
+
+    monkeypatch.setattr(scaling, "draw", draw)
+    words = [*WORDS, "--sizes", "16x24", "--batches", "1", "--scaling", str(tmp_path / "a.png")]
+    assert main(words, run=lambda job: Outcome({"forward": [5.0], "resident": [7.0]})) == 1
+    said = capsys.readouterr()
+    assert "segnet_basic" in said.out and "no space left" in said.err
 
 
 def test_interrupted(tmp_path, capsys):
