@@ -1,4 +1,7 @@
-"""Benchmark: one training step by the solver against plain PyTorch, in turns, and the peak memory of each.
+"""Benchmark: one training step by the solver against plain PyTorch, and the peak memory of each.
+
+Each way of training has a process of its own, as it would have in use: what one leaves in the heap speeds the other up.
+It takes turns with plain PyTorch in another process, the one waiting while the other trains.
 
 python -m segnet.bench_training [--network segnet_basic] [--batch 1] [--size 360x480] [--rounds 7]
 """
@@ -7,8 +10,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +25,8 @@ from tqdm import tqdm
 
 from caffe_compat import Solver
 from caffe_compat.tools.arguments import count, image_size
-from prototxt.bench_read import peak_bytes
 from prototxt.caffe_pb2 import SolverParameter
-from prototxt.turns import ratio, take_turns
+from prototxt.turns import ratio
 from segnet.by_hand import fed_by_hand
 from segnet.networks import Training, segnet, segnet_basic
 from segnet.plain import PlainSegNet, PlainSegNetBasic
@@ -61,18 +68,67 @@ def _plain_step(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tens
     return step
 
 
-_TWO_STEPS = """
-import logging
-logging.disable(logging.WARNING)
-from segnet.bench_training import step_of
-step = step_of({way!r}, {network!r}, {batch}, {size})
-"""
+class _Trainer:
+    """A process that trains in one way, a step at a time."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def step(self) -> float:
+        """Train for a step. Returns how long it took, in seconds."""
+        self._pipe.send(True)
+        return self._pipe.recv()
+
+    def peak(self) -> float:
+        """The most memory that steps took beyond the model, in MiB; the last question to it."""
+        self._pipe.send(False)
+        return self._pipe.recv()
 
 
-def _peak(way: str, args: argparse.Namespace) -> int:
-    """Bytes that two steps take beyond the model itself."""
-    built = _TWO_STEPS.format(way=way, network=args.network, batch=args.batch, size=args.size)
-    return peak_bytes(built + "step()\nstep()") - peak_bytes(built)
+@contextmanager
+def _trainer(way: str, network: str, batch: int, size: tuple[int, int]) -> Iterator[_Trainer]:
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_train, args=(theirs, way, network, batch, size), daemon=True)
+    process.start()
+    theirs.close()  # so that its end is noticed
+    try:
+        yield _Trainer(ours)
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _train(pipe: Connection, way: str, network: str, batch: int, size: tuple[int, int]) -> None:
+    """What that process does."""
+    logging.disable(logging.WARNING)
+    step = step_of(way, network, batch, size)
+    before = _resident("VmHWM")
+    while pipe.recv():
+        start = time.perf_counter()
+        step()
+        pipe.send(time.perf_counter() - start)
+    pipe.send((_resident("VmHWM") - before) / 1024)
+
+
+def _resident(field: str) -> float:
+    """A line of this process's status, in KiB; NaN where the system has none."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return math.nan
+    return float(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith(field)))
+
+
+def _held_against_plain(way: str, args: argparse.Namespace) -> list[str]:
+    """A row: the ratio of the medians, the least and the greatest of a turn, and the memory of both."""
+    shape = (args.network, args.batch, args.size)
+    with _trainer(_PLAIN, *shape) as plain, _trainer(way, *shape) as other:
+        both = (other, plain)
+        for one in (*both, *both):  # the first step makes the history, the second finds the heap as it stays
+            one.step()
+        turns = [[one.step() for one in both] for _ in tqdm(range(args.rounds), desc=way, disable=None)]
+        middle, low, high = ratio(*(list(taken) for taken in zip(*turns, strict=True)))
+        return [way, f"{middle:.2f} ({low:.2f}–{high:.2f})", *(f"{one.peak():.0f} MiB" for one in both)]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -83,19 +139,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=count, default=1, metavar="N", help="images in a step (default: 1)")
     parser.add_argument("--size", type=image_size, default=(360, 480), metavar="HxW", help="default: 360x480")
     parser.add_argument("--rounds", type=count, default=7, metavar="N", help="timed steps of each side (default: 7)")
-    parser.add_argument("--no-memory", action="store_true", help="leave the peak memory out")
     args = parser.parse_args(arguments)
-    shape = (args.network, args.batch, args.size)
-    seconds = take_turns({way: step_of(way, *shape) for way in (_PLAIN, *WAYS)}, args.rounds)
-    with_memory = sys.platform == "linux" and not args.no_memory
-    peaks = {way: _peak(way, args) for way in tqdm(seconds, desc="memory", disable=None)} if with_memory else {}
-    rows = []
-    for way, taken in seconds.items():
-        middle, low, high = ratio(taken, seconds[_PLAIN])
-        rows.append([way, f"{middle:.2f} ({low:.2f}–{high:.2f})", f"{peaks[way] / 2**20:.0f} MiB" if peaks else ""])
+    rows = [_held_against_plain(way, args) for way in WAYS]
     height, width = args.size
     print(f"{args.network}, one step on {args.batch}×3×{height}×{width}, CPU, {torch.get_num_threads()} threads")
-    print(tabulate(rows, ["", "of plain PyTorch's time", "peak beyond the model"]))
+    print(tabulate(rows, ["", "of plain PyTorch's time", "peak beyond the model", "plain PyTorch's"]))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from tabulate import tabulate
 from caffe_compat import TEST, Net, set_random_seed
 from caffe_compat.data.images import read_image
 from caffe_compat.engine import PRECISIONS
+from caffe_compat.heap import keep_freed
 from caffe_compat.tools.arguments import add_gpu, add_root, count, image_size, use_device
 from caffe_compat.weights import load_weights
 from converters.drawing import save_picture
@@ -251,6 +252,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         use_device(args.gpu)
         set_random_seed(args.seed)
+        if args.engine is None:  # the engine asks for little at a time, and gives it back
+            keep_freed()
         segmenter = Segmenter(_open_net(args.net, args.weights, args.root), args.samples, args.engine)
         names = told_classes(args, segmenter.classes)
         if args.csv:

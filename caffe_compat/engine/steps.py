@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import torch
 
 from caffe_compat.engine.flow import Operation
-from caffe_compat.engine.heap import give_back
 from caffe_compat.engine.index_pooling import Pool, Unpool
 from caffe_compat.engine.operators import Convolution
 from caffe_compat.engine.rows import STRIP, Parts, RowOperator, run_chain
+from caffe_compat.heap import give_back
 from caffe_compat.layer_types.pooling import Pooling
 from caffe_compat.layer_types.unpooling import Unpooling
 from caffe_compat.layer_types.upsample import Upsample

@@ -12,6 +12,7 @@ import logging
 import numpy as np
 from tqdm import tqdm
 
+from caffe_compat.heap import keep_freed
 from caffe_compat.tools.arguments import add_net, count, open_net, warn_of_inputs
 from caffe_compat.training.report import number, output_lines, values_of
 
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score."""
+    keep_freed()
     net = open_net(args)
     net.keeps_graph = False
     warn_of_inputs(net)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 
+from caffe_compat.heap import keep_freed
 from caffe_compat.layer_times import PassTimes, ask_for_gradients, clock_of, feed_random, time_pass
 from caffe_compat.net import Net
 from caffe_compat.tools.arguments import add_net, count, image_size, open_net
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Time."""
+    keep_freed()
     net = open_net(args, args.input_size)
     random = feed_random(net, args.input_size is not None)
     if random:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from caffe_compat.data_layer import DataLayer
-from caffe_compat.device import set_random_seed
+from caffe_compat.device import chosen_device, set_random_seed, warn_of_slow_half
 from caffe_compat.errors import SolverError
+from caffe_compat.heap import keep_freed
 from caffe_compat.paths import Paths
 from caffe_compat.training import memory, nets, rates, snapshots
 from caffe_compat.training.learnable import clip, learnables, regularise, subtract
@@ -95,6 +96,7 @@ class Solver:
                 layer.overwrites_param_diffs = False
         self._join_team(seed)
         self.loss_scale = LossScale() if precision == "fp16" else None
+        warn_of_slow_half(precision, (chosen_device() or torch.device("cpu")).type)
         self._pass = make_pass(precision, channels_last, checkpointing, self.loss_scale)
         self.iter = 0
         self.current_step = 0
@@ -105,6 +107,7 @@ class Solver:
         self._on_gradients: list[Callable[[], None]] = []
         self._after: list[Callable[[Solver], str | None]] = []
         self._pace = Pace(param.display)
+        self._keeps_freed = not checkpointing and fit_memory is None
         self.stopped_early = False
 
     def _join_team(self, seed: int | None) -> None:
@@ -150,9 +153,14 @@ class Solver:
     def step(self, iterations: int) -> None:
         """Train for a number of iterations.
 
+        The process keeps the memory that is freed meanwhile for the iterations to come (``heap.keep_freed``), but for a
+        training that is to take little: with ``checkpointing`` or ``fit_memory``.
+
         Raises:
             SolverError: a loss or a gradient is not finite; it names the layer and the likely cause.
         """
+        if self._keeps_freed:
+            keep_freed()
         end = self.iter + iterations
         self._losses.clear()
         self.stopped_early = False

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from caffe_compat.heap import keep_freed
 from prototxt.errors import CaffeError
 from segnet.timing.jobs import Job, Outcome, is_want_of_memory
 from segnet.timing.measures import MEASURES
@@ -30,7 +31,10 @@ def main() -> None:
     logging.disable(logging.WARNING)
     with suppress(OSError):  # where memory runs out, Linux shall end this process and no other
         Path("/proc/self/oom_score_adj").write_text("1000")
-    print(json.dumps(asdict(attempt(Job(**json.load(sys.stdin))))))
+    job = Job(**json.load(sys.stdin))
+    if not job.engine:
+        keep_freed()  # as the commands that run nets do
+    print(json.dumps(asdict(attempt(job))))
 
 
 if __name__ == "__main__":
