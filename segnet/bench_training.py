@@ -3,7 +3,7 @@
 Each way of training has a process of its own, as it would have in use: what one leaves in the heap speeds the other up.
 It takes turns with plain PyTorch in another process, the one waiting while the other trains.
 
-python -m segnet.bench_training [--network segnet_basic] [--batch 1] [--size 360x480] [--rounds 7]
+python -m segnet.bench_training [--network segnet_basic] [--batch 1] [--size 360x480] [--rounds 7] [--ways solver]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from caffe_compat import Solver
-from caffe_compat.tools.arguments import count, image_size
+from caffe_compat.tools.arguments import count, image_size, names
 from prototxt.caffe_pb2 import SolverParameter
 from prototxt.turns import ratio
 from segnet.by_hand import fed_by_hand
@@ -36,9 +36,9 @@ _PLAIN = "plain PyTorch"
 #: What the solver is asked for.
 WAYS: dict[str, dict[str, object]] = {
     "solver": {},
-    "solver, checkpointing": {"checkpointing": True},
-    "solver, channels last": {"channels_last": True},
-    "solver, channels last, bf16": {"channels_last": True, "precision": "bf16"},
+    "checkpointing": {"checkpointing": True},
+    "channels_last": {"channels_last": True},
+    "channels_last+bf16": {"channels_last": True, "precision": "bf16"},
 }
 _SETTINGS = dict(base_lr=0.001, momentum=0.9, weight_decay=0.0005)
 
@@ -131,6 +131,13 @@ def _held_against_plain(way: str, args: argparse.Namespace) -> list[str]:
         return [way, f"{middle:.2f} ({low:.2f}–{high:.2f})", *(f"{one.peak():.0f} MiB" for one in both)]
 
 
+def _ways(text: str) -> list[str]:
+    given = names(text)
+    if unknown := [name for name in given if name not in WAYS]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}; expected of {', '.join(WAYS)}")
+    return given
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     logging.disable(logging.WARNING)
@@ -139,8 +146,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=count, default=1, metavar="N", help="images in a step (default: 1)")
     parser.add_argument("--size", type=image_size, default=(360, 480), metavar="HxW", help="default: 360x480")
     parser.add_argument("--rounds", type=count, default=7, metavar="N", help="timed steps of each side (default: 7)")
+    parser.add_argument(
+        "--ways", type=_ways, default=tuple(WAYS), metavar="A,B", help=f"by default all: {','.join(WAYS)}"
+    )
     args = parser.parse_args(arguments)
-    rows = [_held_against_plain(way, args) for way in WAYS]
+    rows = [_held_against_plain(way, args) for way in args.ways]
     height, width = args.size
     print(f"{args.network}, one step on {args.batch}×3×{height}×{width}, CPU, {torch.get_num_threads()} threads")
     print(tabulate(rows, ["", "of plain PyTorch's time", "peak beyond the model", "plain PyTorch's"]))
