@@ -71,12 +71,16 @@ def plain(scene: Scene) -> Scores:
 @_contender
 def onnxruntime(scene: Scene) -> Scores:
     """The net's ONNX model in ONNX Runtime. Raises CaffeError where that is not installed."""
-    model = _onnx_model(scene)
-    from converters.onnx_graph.comparing import open_session
+    return _in_onnxruntime(scene, _onnx_model(scene))
 
-    session = open_session(model, torch.get_num_threads())
-    feeds = {"data": scene.on_cpu}
-    return lambda: session.run(["prob"], feeds)[0]
+
+@_contender
+def maxunpool(scene: Scene) -> Scores:
+    """A model with ONNX's MaxUnpool in ONNX Runtime. Raises CaffeError as ``onnxruntime``, and where planes are odd."""
+    model = _onnx_model(scene)
+    from segnet.timing.max_unpool import with_max_unpool
+
+    return _in_onnxruntime(scene, with_max_unpool(model))
 
 
 @_contender
@@ -104,6 +108,14 @@ def opencv(scene: Scene) -> Scores:
 
     images = scene.on_cpu
     return run
+
+
+def _in_onnxruntime(scene: Scene, model: object) -> Scores:
+    from converters.onnx_graph.comparing import open_session
+
+    session = open_session(model, torch.get_num_threads())
+    feeds = {"data": scene.on_cpu}
+    return lambda: session.run(["prob"], feeds)[0]
 
 
 def _onnx_model(scene: Scene) -> object:

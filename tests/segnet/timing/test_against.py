@@ -52,6 +52,16 @@ def test_they_give_the_nets_labels(tmp_path, capsys):
     assert records["net"]["ratio"] == 1.0
 
 
+def test_max_unpool_where_planes_are_even(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "timing.json"
+    assert main([*SMALL, "--against", "maxunpool", "--json", str(path)]) == 0
+    assert _records(path)["maxunpool"]["agreement"] >= 0.999
+    words = ["--size", "30x48", *SMALL[2:], "--force"]
+    assert main([*words, "--against", "maxunpool", "--json", str(path)]) == 0
+    assert "MaxUnpool makes planes of whole windows alone" in _records(path)["maxunpool"]["problem"]
+
+
 def test_opencv_gives_the_nets_labels(tmp_path, capsys):
     pytest.importorskip("cv2", reason="needs OpenCV, which is not installed")
     pytest.importorskip("onnx")
