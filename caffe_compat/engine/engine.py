@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from caffe_compat.deciding import deciding_blob
-from caffe_compat.device import warn_of_slow_half
+from caffe_compat.device import warn_of_slow
 from caffe_compat.engine.building import convolutions, folded, halve
 from caffe_compat.engine.flow import Operation, flow_of, fuse_relus, needed_for
 from caffe_compat.engine.operators import Labels
@@ -59,7 +59,7 @@ class Engine:
             self._decides = deciding_blob(own)[0]
         except NetError:
             self._decides = ""
-        warn_of_slow_half(precision, self._device.type)
+        warn_of_slow(precision, self._device.type)
         self._flow = flow_of(own.graph)
         fuse_relus(self._flow)
         self._operators = convolutions(self._flow, self._dtype, winograd and self._dtype == torch.float32)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from caffe_compat.data_layer import DataLayer
-from caffe_compat.device import chosen_device, set_random_seed, warn_of_slow_half
+from caffe_compat.device import chosen_device, set_random_seed, warn_of_slow
 from caffe_compat.errors import SolverError
 from caffe_compat.heap import keep_freed
 from caffe_compat.paths import Paths
@@ -96,7 +96,7 @@ class Solver:
                 layer.overwrites_param_diffs = False
         self._join_team(seed)
         self.loss_scale = LossScale() if precision == "fp16" else None
-        warn_of_slow_half(precision, (chosen_device() or torch.device("cpu")).type)
+        warn_of_slow(precision, (chosen_device() or torch.device("cpu")).type, channels_last)
         self._pass = make_pass(precision, channels_last, checkpointing, self.loss_scale)
         self.iter = 0
         self.current_step = 0

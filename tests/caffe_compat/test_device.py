@@ -5,14 +5,14 @@ import logging
 import pytest
 import torch
 
-from caffe_compat.device import warn_of_slow_half
+from caffe_compat.device import warn_of_slow
 
 
 @pytest.mark.parametrize(
     ("precision", "device", "instructions", "warned"),
     [
         ("bf16", "cpu", "AVX2", True),
-        ("fp16", "cpu", "DEFAULT", True),
+        ("fp16", "cpu", "NO AVX", True),
         ("bf16", "cpu", "AVX512", False),
         ("bf16", "cuda", "AVX2", False),
         ("fp32", "cpu", "AVX2", False),
@@ -21,7 +21,15 @@ from caffe_compat.device import warn_of_slow_half
 def test_half_precision_without_instructions_for_it(monkeypatch, caplog, precision, device, instructions, warned):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
     with caplog.at_level(logging.WARNING):
-        warn_of_slow_half(precision, device)
+        warn_of_slow(precision, device)
     assert bool(caplog.records) == warned
     if warned:
         assert f"precision {precision}: this processor ({instructions})" in caplog.text
+
+
+def test_channels_last_where_it_costs_time(monkeypatch, caplog):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    warn_of_slow("fp32", "cuda", training_channels_last=True)
+    assert not caplog.records
+    warn_of_slow("fp32", "cpu", training_channels_last=True)
+    assert "channels_last: this processor (AVX2)" in caplog.text
