@@ -26,8 +26,8 @@ def lively(net: caffe.Net, feeds: dict[str, np.ndarray], seed: int = 0) -> caffe
     pass the image's blue, green and red on, with a two-hundredth of the others; the scores are the nearness to one
     colour for each class. Where the scores are random too, every pixel is about to change its class, and one near-tie
     in the last pooling changes the labels of one pixel in a hundred, in the net itself too. With this share SegNet's
-    labels in float32 and float64 differ as those of a trained one do, in one to four of ten thousand; yet half of one
-    channel's weights, or a hundredth of all but the colours', changes one in a thousand or more.
+    labels in float32 and float64 differ as those of a trained one do, in one to four of ten thousand; yet
+    halving the weights of one channel changes one in a thousand or more.
     """
     random = np.random.default_rng(seed)
     for name, values in feeds.items():
