@@ -20,6 +20,8 @@ from prototxt.errors import FormatError
 from prototxt.net_file import NetFile
 from prototxt.state import filter_net
 
+_NOT_NEGATIVE = "expected no axis below 0"
+
 
 def build_graph(
     file: NetFile,
@@ -111,6 +113,9 @@ class _Builder:
                     f"(or 4 times `input_dim`) for each `input`, or input_shapes={{{name!r}: (N, C, H, W)}}"
                 )
                 continue
+            if min(shape, default=0) < 0:
+                self.problems.append(f"{self.file.path}: input {name!r} has the shape {shape}; {_NOT_NEGATIVE}")
+                continue
             self.shapes[name] = shape
             self.unread.add(name)
 
@@ -175,6 +180,9 @@ class _Builder:
         layer.connect(bottoms, self.nodes)
         bottom_shapes = [self.shapes[bottom] for bottom in bottoms]
         node = Node(layer, where, bottoms, tops, layer.top_shapes(*bottom_shapes), bottom_shapes)
+        for top, shape in zip(tops, node.top_shapes, strict=True):
+            if min(shape, default=0) < 0:
+                raise LayerError(f"top {top!r} would have the shape {tuple(shape)}; {_NOT_NEGATIVE}")
         node.loss_weights = self._loss_weights(layer, tops)
         node.params = self._params(node)
         self.shapes.update(zip(tops, node.top_shapes, strict=True))

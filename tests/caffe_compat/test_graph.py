@@ -191,6 +191,21 @@ def test_loss_weight_for_each_top():
     assert any("2 times `loss_weight`" in problem for problem in problems(text))
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('input: "a" input_shape { dim: 1 dim: -3 }', "input 'a' has the shape (1, -3); expected no axis below 0"),
+        (
+            'layer { name: "a" type: "Input" top: "a" input_param { shape { dim: -2 dim: 3 } } }',
+            "top 'a' would have the shape (-2, 3); expected no axis below 0",
+        ),
+    ],
+)
+def test_axes_below_zero(text, told):
+    (problem,) = problems(text + ' layer { name: "r" type: "ReLU" bottom: "a" top: "r" }')
+    assert told in problem
+
+
 def test_inputs_without_shapes_say_what_is_missing():
     (problem,) = problems('input: "data" layer { name: "r" type: "ReLU" bottom: "data" top: "r" }')
     assert "input 'data' has no shape" in problem
