@@ -115,19 +115,25 @@ def translate_files(
         CaffeError: of the files; of what cannot be translated; or a file is there already.
     """
     net = read_net(find_net(prototxt))
-    translated, own = translate(net.message, blobs_by_layer(weights), target, input_size)
+    stored = blobs_by_layer(weights)
+    translated, blobs = translate(net.message, stored, target, input_size)
+    own = [  # what the file says nothing of is filled, as before
+        each if each or layer.name in stored else None for layer, each in zip(translated.layer, blobs, strict=True)
+    ]
     return write_translated(translated, own if weights else None, target, output, force=force)
 
 
 def write_translated(
     net: NetParameter,
-    blobs: Sequence[Sequence[np.ndarray]] | None,
+    blobs: Sequence[Sequence[np.ndarray] | None] | None,
     dialect: str,
     output: str | Path,
     *,
     force: bool = False,
 ) -> list[Path]:
     """Write a net, its weights, and the Python layer if it has one. Returns the files; ``output`` is their stem.
+
+    Without ``blobs`` the net alone is written; a layer whose blobs are None is left out of the weights.
 
     Raises:
         CaffeError: a file is there already; a field that the dialect does not know.

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     stored = blobs_by_layer(args.weights)
     own = []
     for layer in changed.layer:
-        blobs = stored.get(layer.name, [])
+        blobs = stored.get(layer.name)
         if layer.name in readers and blobs:
             if layer.type != "Convolution" or layer.convolution_param.group > 1:
                 told.append(f"{layer.name}: without weights, to be filled anew")

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     net = read_net(path, args.dialect)
     changed, refit, told = set_classes(net, args.classes, args.old)
     stored = blobs_by_layer(args.weights)
-    own = [None if layer.name in refit else stored.get(layer.name, []) for layer in changed.layer]
+    own = [None if layer.name in refit else stored.get(layer.name) for layer in changed.layer]
     stem = Path(args.output or f"{path.stem}_{args.classes}classes")
     written = write_all(model_writers(stem, changed, own if args.weights else None, net.dialect), args.force)
     if args.weights:
