@@ -52,7 +52,10 @@ def test_segnet_whole(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["segnet", "bvlc"])
 def test_segnet_at_published_size(tmp_path, dialect):
-    """Rounding decides near-ties of pooling windows here, in torch too: its own distance to float64 is the measure."""
+    """Rounding decides near-ties of pooling windows here, in torch too: its own distance to float64 is the measure.
+
+    How many values that moves hangs on the processor's kernels: two of a hundred with AVX-512, nine without.
+    """
     torch.manual_seed(0)
     module, image = randomised(PlainSegNet()), torch.rand(1, 3, 360, 480)
     (expected,), (found,), _ = both(tmp_path, module, image, dialect=dialect)
@@ -60,8 +63,8 @@ def test_segnet_at_published_size(tmp_path, dialect):
         exact = module.double()(image.double())
     near = 1e-5 * exact.abs().max()
     ours, theirs = (((one - exact).abs() > near).double().mean() for one in (found, expected))
-    assert ours < 0.05 and ours <= 2 * theirs
-    assert (found.argmax(1) == expected.argmax(1)).double().mean() >= 0.999
+    assert theirs < 0.2 and ours <= 1.5 * theirs
+    assert (found.argmax(1) == expected.argmax(1)).double().mean() >= 0.9995
 
 
 def test_names_and_layers_in_place(tmp_path):
