@@ -1,7 +1,7 @@
 """What the C library does with memory that is freed: it can keep it for what comes next, or give it back.
 
 Memory that comes from the system is cleared page by page when it is first touched. By default glibc maps every block
-above 32 MiB anew, and SegNet's planes of 44 MB are cleared over and over: a fifth of a training step's time.
+above 32 MiB anew, and SegNet's planes of 44 MB are cleared over and over: a tenth to a fifth of a training step.
 """
 
 from __future__ import annotations

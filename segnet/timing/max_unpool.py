@@ -42,7 +42,7 @@ def _unpooling(reshape: NodeProto, scatter: NodeProto, producers: dict[str, Node
     if any(window["pads"]):
         raise CaffeError(
             f"{reshape.output[0]}: ONNX's MaxUnpool makes planes of whole windows alone, and the pooling before it had "
-            "an odd plane; expected images whose sizes are a multiple of 32"
+            "an odd plane; expected sizes that halve evenly at each pooling, such as multiples of 32"
         )
     values = producers[row].input[0]
     return helper.make_node(
