@@ -26,29 +26,30 @@ def fill():
     torch.ones({mib} << 18)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 {before}
-fill(), fill()
+for _ in range(12):  # glibc 2.36 takes up to six such blocks anew before it finds one again
+    fill()
 least = resident()
 {after}
-print(min(fill() for _ in range({rounds})), (resident() - least) // 1024)
+print(fill(), (resident() - least) // 1024)
 """
 
 
-def _run(before="", after="", rounds=1):
-    program = _PROGRAM.format(mib=_MIB, before=before, after=after, rounds=rounds)
+def _run(before="", after=""):
+    program = _PROGRAM.format(mib=_MIB, before=before, after=after)
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     faults, growth = map(int, ran.stdout.split())
     return faults, growth
 
 
 def test_by_default_large_blocks_are_mapped_anew():
-    faults, _ = _run(rounds=4)
+    faults, _ = _run()
     assert faults > _MIB / 2  # one for each 2 MiB at least, where the system has pages of that size
 
 
 def test_what_is_freed_is_found_again():
-    faults, growth = _run("keep_freed()", rounds=4)  # now and then the heap goes on elsewhere, and grows once more
+    faults, growth = _run("keep_freed()")
     assert faults < _MIB / 8
-    assert growth < 1.25 * _MIB
+    assert growth < _MIB / 8
 
 
 def test_it_can_be_given_back():
