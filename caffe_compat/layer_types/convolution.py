@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from caffe_compat.coordinates import PlaneMap, gathered
 from caffe_compat.errors import LayerError
 from caffe_compat.fillers import check_filler
-from caffe_compat.layer_base import BlobSpec, TorchLayer
+from caffe_compat.layer_base import BlobSpec, TorchLayer, may_look_at_values
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, canonical_axis
 from prototxt.caffe_pb2 import ConvolutionParameter
@@ -108,6 +108,31 @@ def _dilation(param: ConvolutionParameter, axes: int) -> tuple[int, ...]:
     return _per_axis(param, "dilation", axes, 1)
 
 
+class _BiasGradient(torch.autograd.Function):
+    """Says that a bias is in the top, which was computed with it as a constant: its gradient is a sum of its own.
+
+    oneDNN sums that gradient in one running float, which loses digits. top (..., C, *spatial), C on the axis, and bias
+    (C,); gives the top.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, top: torch.Tensor, bias: torch.Tensor, axis: int
+    ) -> torch.Tensor:
+        """The same tensor."""
+        ctx.mark_dirty(top)
+        ctx.axis, ctx.dtype = axis, bias.dtype
+        return top
+
+    @staticmethod
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """The top's own, and its sum over all but the channels."""
+        others = [axis for axis in range(gradient.dim()) if axis != ctx.axis]
+        return gradient, gradient.sum(others, dtype=ctx.dtype), None
+
+
 class Filtering(TorchLayer):
     """Learnt filters, the same for each bottom: what Convolution and Deconvolution have in common."""
 
@@ -173,12 +198,12 @@ class Filtering(TorchLayer):
 
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Filter each bottom."""
-        # oneDNN sums a bias's gradient in one running float, which loses digits; an addition of its own does not.
-        apart = self.has_bias and torch.is_grad_enabled() and self.bias.requires_grad
-        bias = self.bias if self.has_bias and not apart else None
-        tops = tuple(self._filtered(x, bias) for x in bottoms)
+        bias = self.bias if self.has_bias else None
+        apart = bias is not None and torch.is_grad_enabled() and bias.requires_grad and may_look_at_values()
         if apart:
-            tops = tuple(top.add_(self.bias.view(-1, *(1,) * len(self.window.kernel))) for top in tops)
+            tops = tuple(_BiasGradient.apply(self._filtered(x, bias.detach()), bias, self.axis) for x in bottoms)
+        else:
+            tops = tuple(self._filtered(x, bias) for x in bottoms)
         return tops if len(tops) > 1 else tops[0]
 
     def _filtered(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
