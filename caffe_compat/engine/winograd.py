@@ -10,6 +10,8 @@ of Toom and Cook, for the points below and infinity. With the usual points, 0, Â
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.polynomial import polynomial
@@ -71,47 +73,52 @@ class WinogradConvolution:
         rows = wanted.end - wanted.first
         made = x.new_empty(images, rows, width, self.outputs)
         across = -(-width // _STEP)
-        down = max(1, _CHUNK // (across * _TILE * _TILE * 4 * max(self.inputs, self.outputs)))
+        row = across * _TILE * _TILE * max(self.inputs, self.outputs)
+        down = max(1, _CHUNK // (4 * row))
+        scratch = x.new_empty(2, min(down, -(-rows // _STEP)) * row)
         for image in range(images):
             plane = x[image].permute(1, 2, 0)
             for first in range(0, rows, down * _STEP):
                 part = made[image, first : first + down * _STEP]
                 start = wanted.first + first - 1
                 needed = Rows(start, start + part.shape[0] + 2).within(height)
-                tiles = self._tiles(plane, held, needed, start, -(-part.shape[0] // _STEP), across)
-                self._product(tiles, part)
+                down = -(-part.shape[0] // _STEP)
+                self._product(self._padded(plane, held, needed, start, down, across), part, scratch)
         return made.permute(0, 3, 1, 2)
 
-    def _tiles(self, plane: torch.Tensor, held: Rows, needed: Rows, start: int, down: int, across: int) -> torch.Tensor:
-        """Overlapping tiles of a plane (H, W, C) with zeros around it: (down, across, 36, C)."""
-        width = _STEP * across + 2
-        padded = plane.new_empty(_STEP * down + 2, width, self.inputs)
+    def _padded(
+        self, plane: torch.Tensor, held: Rows, needed: Rows, start: int, down: int, across: int
+    ) -> torch.Tensor:
+        """What so many tiles stand on, of a plane (H, W, C) with zeros around it: (4 down + 2, 4 across + 2, C)."""
+        padded = plane.new_empty(_STEP * down + 2, _STEP * across + 2, self.inputs)
         above, below = needed.first - start, needed.end - start
         inside = padded[above:below]
         inside[:, 1 : plane.shape[1] + 1].copy_(plane[needed.first - held.first : needed.end - held.first])
         for edge in (padded[:above], padded[below:], inside[:, :1], inside[:, plane.shape[1] + 1 :]):
             edge.zero_()
-        row = width * self.inputs
-        windows = padded.as_strided(
-            (down, across, _TILE, _TILE * self.inputs), (_STEP * row, _STEP * self.inputs, row, 1)
-        )
-        return windows.reshape(down, across, _TILE * _TILE, self.inputs)
+        return padded
 
-    def _product(self, tiles: torch.Tensor, part: torch.Tensor) -> None:
-        """From tiles of the input to rows of the output (rows, W, outputs)."""
-        down, across = tiles.shape[:2]
-        count = down * across
+    def _product(self, padded: torch.Tensor, part: torch.Tensor, scratch: torch.Tensor) -> None:
+        """From rows of the input to rows of the output (rows, W, outputs). The scratch takes a step's values each."""
+        down, across = (size // _STEP for size in padded.shape[:2])
+        count, places, inputs, outputs = down * across, _TILE * _TILE, self.inputs, self.outputs
+
+        def taken(of: int, *shape: int) -> torch.Tensor:
+            return scratch[of][: math.prod(shape)].view(shape)
+
         into, out_of = (matrix.expand(count, *matrix.shape) for matrix in (self.into, self.out_of))
-        values = torch.bmm(into, tiles.view(count, _TILE * _TILE, self.inputs))
-        products = torch.bmm(values.transpose(0, 1), self.weight)
-        done = torch.bmm(out_of, products.transpose(0, 1)).view(down, across, _STEP, _STEP, self.outputs)
-        whole = done.permute(0, 2, 1, 3, 4)
+        row = padded.shape[1] * inputs
+        shape, steps = (down, across, _TILE, _TILE * inputs), (_STEP * row, _STEP * inputs, row, 1)
+        tiles = taken(0, *shape).copy_(padded.as_strided(shape, steps)).view(count, places, inputs)
+        values = torch.bmm(into, tiles, out=taken(1, count, places, inputs))
+        products = torch.bmm(values.transpose(0, 1), self.weight, out=taken(0, places, count, outputs))
+        done = torch.bmm(out_of, products.transpose(0, 1), out=taken(1, count, _STEP * _STEP, outputs))
+        whole = done.view(down, across, _STEP, _STEP, outputs).permute(0, 2, 1, 3, 4)
         rows, width = part.shape[:2]
         if (rows, width) == (down * _STEP, across * _STEP):
-            target = part.view(down, _STEP, across, _STEP, self.outputs)
-            target.copy_(whole)
+            part.view(down, _STEP, across, _STEP, outputs).copy_(whole)
         else:
-            part.copy_(whole.reshape(down * _STEP, across * _STEP, self.outputs)[:rows, :width])
+            part.copy_(whole.reshape(down * _STEP, across * _STEP, outputs)[:rows, :width])
         if self.bias is not None:
             part.add_(self.bias)
         if self.relu:
