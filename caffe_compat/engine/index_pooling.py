@@ -49,10 +49,12 @@ def places_of(positions: torch.Tensor, width: int) -> torch.Tensor:
 
 def unpool(y: torch.Tensor, places: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Values back at their places, zero elsewhere: y (N, C, h, w) to (N, C, height, width) (paper, section 3)."""
-    beyond = width - _step(width)
-    if beyond:
-        places = places.to(torch.int32).add_(places.gt(1).to(torch.int32).mul_(beyond))
-    positions = places + _corners(*y.shape[2:], width, torch.int64, y.device)
+    step = _step(width)
+    positions = places.to(torch.int32)  # 64 bits are twice the memory to go through
+    if step != width:
+        second = positions.add(max(0, _BYTE // 2 - step)).bitwise_right_shift_(7)  # 1 in a window's second row
+        positions.add_(second, alpha=width - step)
+    positions = positions.add_(_corners(*y.shape[2:], width, torch.int32, y.device)).to(torch.int64)
     return F.max_unpool2d(y, positions, 2, 2, output_size=(height, width))
 
 
