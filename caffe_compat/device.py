@@ -10,6 +10,8 @@ from caffe_compat.errors import NetError
 
 log = logging.getLogger(__name__)
 
+_WITHOUT_AVX_512 = ("NO AVX", "AVX2")  # as torch calls them
+
 _mode: str | None = None
 _index = 0
 
@@ -53,20 +55,33 @@ def chosen_device() -> torch.device | None:
     return torch.device("cpu") if _mode == "cpu" else torch.device("cuda", _index)
 
 
-def warn_of_slow(precision: str, device: str, training_channels_last: bool = False) -> None:
-    """Log a warning where a CPU without AVX-512 is asked for what saves time elsewhere.
+def is_emulated(precision: str) -> bool:
+    """Whether this processor has no instructions for a precision (fp32, bf16, fp16): it takes much longer then.
 
-    Half precision is emulated there, at a seventh to a twentieth of float32's speed. The gradients of weights take
-    oneDNN three times as long when channels lie innermost.
+    AVX-512 makes bf16 worth while, whether or not it has instructions for it; fp16 takes some of its own.
     """
+    if precision == "fp32":
+        return False
     instructions = torch.backends.cpu.get_cpu_capability()
-    if device != "cpu" or instructions not in ("NO AVX", "AVX2"):
+    has_fp16 = getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", lambda: True)
+    return instructions in _WITHOUT_AVX_512 or (precision == "fp16" and instructions == "AVX512" and not has_fp16())
+
+
+def warn_of_slow(precision: str, device: str, training_channels_last: bool = False) -> None:
+    """Log a warning where a CPU is asked for what saves time elsewhere.
+
+    Half precision is emulated without AVX-512, at a seventh to a twentieth of float32's speed. The gradients of weights
+    take oneDNN three times as long there when channels lie innermost.
+    """
+    if device != "cpu":
         return
-    told = f"this processor ({instructions}) has no AVX-512, so that"
-    if precision != "fp32":
-        log.warning("precision %s: %s it emulates it, many times slower than fp32; expected fp32", precision, told)
-    elif training_channels_last:
-        log.warning("channels_last: %s it takes more time than the default layout, not less", told)
+    instructions = torch.backends.cpu.get_cpu_capability()
+    if is_emulated(precision):
+        told = f"this processor ({instructions}) has no instructions for it and emulates it"
+        log.warning("precision %s: %s, many times slower than fp32; expected fp32", precision, told)
+    elif training_channels_last and instructions in _WITHOUT_AVX_512:
+        told = f"this processor ({instructions}) has no AVX-512, so that it takes more time than the default layout"
+        log.warning("channels_last: %s, not less", told)
 
 
 def set_random_seed(seed: int) -> None:

@@ -71,18 +71,26 @@ def _plain_step(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tens
 class _Trainer:
     """A process that trains in one way, a step at a time."""
 
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: Connection, way: str) -> None:
+        self._pipe, self._way = pipe, way
 
     def step(self) -> float:
         """Train for a step. Returns how long it took, in seconds."""
-        self._pipe.send(True)
-        return self._pipe.recv()
+        return self._ask(True)
 
     def peak(self) -> float:
         """The most memory that steps took beyond the model, in MiB; the last question to it."""
-        self._pipe.send(False)
-        return self._pipe.recv()
+        return self._ask(False)
+
+    def _ask(self, for_step: bool) -> float:
+        try:
+            self._pipe.send(for_step)
+            return self._pipe.recv()
+        except (EOFError, OSError):
+            raise SystemExit(
+                f"error: the process that trains by {self._way!r} ended; its own message, if any, stands above, and "
+                "without one memory ran out: ask for a smaller --size or --batch"
+            ) from None
 
 
 @contextmanager
@@ -93,7 +101,7 @@ def _trainer(way: str, network: str, batch: int, size: tuple[int, int]) -> Itera
     process.start()
     theirs.close()  # so that its end is noticed
     try:
-        yield _Trainer(ours)
+        yield _Trainer(ours, way)
     finally:
         process.terminate()
         process.join()

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import torch
 
+from caffe_compat.device import is_emulated
+
 
 def describe(device: str) -> dict[str, str]:
     """Processor, GPU, versions and threads, for people and for JSON."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     told = {"processor": f"{_processor()}, {cores} cores", "threads": str(torch.get_num_threads())}
+    emulated = [precision for precision in ("bf16", "fp16") if is_emulated(precision)]
+    told["instructions"] = torch.backends.cpu.get_cpu_capability()
+    if device == "cpu" and emulated:
+        told["instructions"] += f", without any for {' and '.join(emulated)}: emulated, many times slower than fp32"
     if hasattr(os, "getloadavg"):
         told["load before"] = f"{os.getloadavg()[0]:.1f} (processes that wanted a core in the last minute)"
     if device == "cuda":

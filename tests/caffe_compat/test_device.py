@@ -14,12 +14,14 @@ from caffe_compat.device import warn_of_slow
         ("bf16", "cpu", "AVX2", True),
         ("fp16", "cpu", "NO AVX", True),
         ("bf16", "cpu", "AVX512", False),
+        ("fp16", "cpu", "AVX512", True),
         ("bf16", "cuda", "AVX2", False),
         ("fp32", "cpu", "AVX2", False),
     ],
 )
 def test_half_precision_without_instructions_for_it(monkeypatch, caplog, precision, device, instructions, warned):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", lambda: False)
     with caplog.at_level(logging.WARNING):
         warn_of_slow(precision, device)
     assert bool(caplog.records) == warned
