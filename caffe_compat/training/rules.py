@@ -1,7 +1,8 @@
 """The update rules: from a gradient to what is subtracted from the parameter (Caffe: ComputeUpdateValue).
 
 Each rule turns ``diff``, the regularised gradient, into the update, in place, and keeps its history. All tensors of a
-parameter have its shape; ``rate`` is the learning rate times the parameter's lr_mult.
+parameter have one shape; ``rate`` is the learning rate times the parameter's lr_mult. The rules go value by value, so
+that a parameter may come in pieces.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from caffe_compat.errors import SolverError
 from caffe_compat.heap import keep_freed
 from caffe_compat.paths import Paths
 from caffe_compat.training import memory, nets, rates, snapshots
-from caffe_compat.training.learnable import clip, learnables, regularise, subtract
+from caffe_compat.training.learnable import clip, learnables, pieces, regularise, subtract
 from caffe_compat.training.loss_scale import LossScale
 from caffe_compat.training.passes import make_pass
 from caffe_compat.training.report import Pace, log, number, output_lines, tell_updates, values_of
@@ -246,12 +246,13 @@ class Solver:
         in_rate = self.net.dialect == "deconvnet"
         for learnable, history in zip(self._learnables, self.histories, strict=True):
             blob = learnable.blob
-            diff = blob.diff_tensor()
-            if param.iter_size > 1 and not in_rate:
-                diff.div_(param.iter_size)
-            regularise(learnable, param)
+            decay = param.weight_decay * blob.decay_mult
             own_rate = rate * blob.lr_mult / (param.iter_size if in_rate else 1)
-            self.rule.update(diff, history, own_rate, self.iter)
+            for values, diff, *means in pieces(blob.data_tensor(), blob.diff_tensor(), *history):
+                if param.iter_size > 1 and not in_rate:
+                    diff.div_(param.iter_size)
+                regularise(values, diff, decay, param.regularization_type)
+                self.rule.update(diff, means, own_rate, self.iter)
         if self.net.debug_info:
             tell_updates(self._learnables)
         subtract(self._learnables)

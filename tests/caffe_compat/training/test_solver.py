@@ -7,6 +7,7 @@ import pytest
 
 import caffe_compat as caffe
 from caffe_compat.errors import SolverError
+from caffe_compat.training import learnable
 from caffe_compat.training.solver import SNAPSHOT, STOP
 from prototxt.caffe_pb2 import SolverParameter
 from prototxt.errors import CaffeError
@@ -50,6 +51,21 @@ def test_one_step_by_hand(work):
     assert np.allclose(after[1], bias - 0.2 * of_bias, atol=1e-6)
     assert np.allclose(other.net.params["ip"][0].diff, weight - after[0], atol=1e-6)  # Caffe leaves the update there
     assert other.iter == 1 and trained.iter == 0
+
+
+@pytest.mark.parametrize("rule", ["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"])
+def test_parameters_may_be_updated_in_pieces(work, monkeypatch, rule):
+    text = SOLVER.replace("momentum: 0.9", "" if rule in ("AdaGrad", "RMSProp") else "momentum: 0.9")
+    (work / "solver.prototxt").write_text(f"{text} type: '{rule}' delta: 1e-4 iter_size: 2")
+    found = []
+    for size in (learnable._PIECE, 5):
+        monkeypatch.setattr(learnable, "_PIECE", size)
+        trained = caffe.get_solver("solver.prototxt")
+        trained.step(3)
+        found.append([*weights(trained), *(blob.diff.copy() for blob in trained.net.params["ip"])])
+    assert found[0][0].size > 5
+    for whole, in_pieces in zip(*found, strict=True):
+        assert np.allclose(whole, in_pieces, rtol=1e-6)
 
 
 def test_log_lines(work, said):
