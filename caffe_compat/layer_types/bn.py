@@ -99,6 +99,11 @@ def normalise(
     return y, mean.detach(), variance.detach()
 
 
+def _is_channels_last(x: torch.Tensor) -> bool:
+    """Whether the channels lie innermost, and cannot as well be said to lie as usual."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
 @layer("BN")
 class BN(TorchLayer):
     """Scale and shift per channel, with the statistics of the batch (LEARN) or without any (INFERENCE).
@@ -142,7 +147,8 @@ class BN(TorchLayer):
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Normalise, then scale and shift."""
         (x,) = bottoms
-        if not self.affine_only and x.dtype.itemsize < 4 and self.top_count == 1:  # torch keeps half floats half
+        if not self.affine_only and self.top_count == 1 and (x.dtype.itemsize < 4 or _is_channels_last(x)):
+            # torch's own keeps half floats half, and goes through channels-last planes in half the time
             return F.batch_norm(x, None, None, self.scale.flatten(), self.shift.flatten(), True, 0.0, _EPSILON)
         if not self.affine_only:
             y, mean, variance = normalise(x, self.scale, self.shift, _EPSILON, self.may_overwrite())
