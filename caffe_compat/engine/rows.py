@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 #: Bytes of a strip, at most: it fits the cache. Half as large costs time, twice as large memory.
-STRIP = 8 << 20
+STRIP = 6 << 20
 
 
 class Rows(NamedTuple):
