@@ -88,13 +88,15 @@ def draw(found: Sequence[Point], known: Mapping[Job, Outcome], path: str | os.Pa
         CaffeError: matplotlib is not installed, or does not know the format that the ending of the name asks for.
     """
     figure = empty_figure(path, (11, 7))
+    from matplotlib.ticker import LogLocator  # an extra, which is there by now
+
     axes = figure.subplots(2, 2, sharey="row", sharex="col")
     for column, over in enumerate(("size", "batch")):
         for row, what in enumerate(("time", "memory")):
             one = axes[row][column]
             for name in dict.fromkeys(point.network for point in found):
                 line = sorted(
-                    (point.size[0] * point.size[1] if over == "size" else point.batch, value)
+                    (_place(point), value)
                     for point in found
                     if (point.network, point.over) == (name, over)
                     and (value := _value(known.get(getattr(point, what), Outcome()))) is not None
@@ -102,13 +104,28 @@ def draw(found: Sequence[Point], known: Mapping[Job, Outcome], path: str | os.Pa
                 one.plot([x for x, _ in line], [y for _, y in line], marker="o", label=name)
             if any(len(line.get_xdata()) for line in one.lines):  # matplotlib has no logarithms of nothing
                 one.set(xscale="log", yscale="log")
+                ticks = {_place(point): _name(point) for point in found if point.over == over}
+                one.set_xticks([], minor=True)
+                one.set_xticks(list(ticks), list(ticks.values()))
+                one.yaxis.set_major_formatter("{x:g}")
+                one.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                one.yaxis.set_minor_formatter("")
             one.grid(alpha=0.3)
     axes[0][0].set_ylabel("forward, ms")
     axes[1][0].set_ylabel("memory, MiB")
-    axes[1][0].set_xlabel("pixels of an image")
+    axes[1][0].set_xlabel("image, by its pixels")
     axes[1][1].set_xlabel("images at a time")
     axes[0][0].legend()
     save_figure(figure, path)
+
+
+def _place(point: Point) -> int:
+    """Where a point stands across: its pixels, or its images."""
+    return point.size[0] * point.size[1] if point.over == "size" else point.batch
+
+
+def _name(point: Point) -> str:
+    return f"{point.size[0]}×{point.size[1]}" if point.over == "size" else str(point.batch)
 
 
 def _value(outcome: Outcome) -> float | None:
