@@ -82,8 +82,8 @@ class WinogradConvolution:
                 part = made[image, first : first + down * _STEP]
                 start = wanted.first + first - 1
                 needed = Rows(start, start + part.shape[0] + 2).within(height)
-                down = -(-part.shape[0] // _STEP)
-                self._product(self._padded(plane, held, needed, start, down, across), part, scratch)
+                tiles = -(-part.shape[0] // _STEP)
+                self._product(self._padded(plane, held, needed, start, tiles, across), part, scratch)
         return made.permute(0, 3, 1, 2)
 
     def _padded(

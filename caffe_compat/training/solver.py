@@ -248,11 +248,11 @@ class Solver:
             blob = learnable.blob
             decay = param.weight_decay * blob.decay_mult
             own_rate = rate * blob.lr_mult / (param.iter_size if in_rate else 1)
-            for values, diff, *means in pieces(blob.data_tensor(), blob.diff_tensor(), *history):
+            for values, diff, *past in pieces(blob.data_tensor(), blob.diff_tensor(), *history):
                 if param.iter_size > 1 and not in_rate:
                     diff.div_(param.iter_size)
                 regularise(values, diff, decay, param.regularization_type)
-                self.rule.update(diff, means, own_rate, self.iter)
+                self.rule.update(diff, past, own_rate, self.iter)
         if self.net.debug_info:
             tell_updates(self._learnables)
         subtract(self._learnables)
