@@ -15,16 +15,19 @@ from caffe_compat.errors import LayerError
 
 
 class Lattice:
-    """The lattice of a set of points: features (n, d), already divided by their standard deviations."""
+    """The lattice of a set of points: features (n, d), already divided by their standard deviations.
 
-    def __init__(self, features: np.ndarray) -> None:
+    It is found on the CPU. The values that it filters lie on the device.
+    """
+
+    def __init__(self, features: np.ndarray, device: torch.device | str = "cpu") -> None:
         points, dims = features.shape
         remainder, rank, weights = _enclosing_simplex(_elevated(features.astype(np.float64)), dims)
         codes, steps = _numbered(_corners(remainder, rank, dims).reshape(-1, dims))
         corners, place = np.unique(codes, return_inverse=True)
-        self._place = torch.from_numpy(place.reshape(points, dims + 1))
-        self._weights = torch.from_numpy(weights[:, : dims + 1].astype(np.float32))
-        self._neighbours = [_neighbours(corners, step) for step in steps]
+        self._place = torch.from_numpy(place.reshape(points, dims + 1)).to(device)
+        self._weights = torch.from_numpy(weights[:, : dims + 1].astype(np.float32)).to(device)
+        self._neighbours = [_neighbours(corners, step).to(device) for step in steps]
         self._size = len(corners)
         self._gain = 1 / (1 + 2.0**-dims)  # what the blur adds
 

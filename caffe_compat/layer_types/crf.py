@@ -33,7 +33,7 @@ class _Kernel:
     """A Gaussian kernel between all pixels, normalised at the pixel that receives."""
 
     def __init__(self, features: np.ndarray, like: torch.Tensor) -> None:
-        self.lattice = Lattice(features)
+        self.lattice = Lattice(features, like.device)
         self.total = self.lattice.filter(like.new_ones(len(features), 1)) + 1e-20
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:

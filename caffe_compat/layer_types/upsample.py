@@ -21,9 +21,10 @@ def put_at(x: torch.Tensor, mask: torch.Tensor, height: int, width: int) -> torc
         LayerError: a position lies outside the plane.
     """
     mask = mask.detach()
-    if may_look_at_values():
-        lowest, highest = (v.item() for v in torch.aminmax(mask)) if mask.numel() else (0, 0)
-        if not (lowest > -1 and highest < height * width):  # NaN is no position either
+    if may_look_at_values() and mask.numel():
+        lowest, highest = torch.aminmax(mask)
+        inside = (lowest > -1) & (highest < height * width)  # NaN is no position either
+        if bool(~inside):  # one question, for which a GPU has to be waited for
             raise LayerError(
                 f"the mask holds positions from {lowest:g} to {highest:g}; expected 0 to {height * width - 1} for an "
                 f"output plane of {height}x{width}"

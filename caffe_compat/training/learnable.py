@@ -91,6 +91,6 @@ def first_non_finite(params: Sequence[Learnable]) -> Learnable | None:
     """The first parameter whose gradient holds an infinity or a NaN."""
     diffs = [param.blob.diff_tensor() for param in params]
     # one pass over all; which one it was is only asked when there is one
-    if not diffs or bool(torch.stack([diff.sum() for diff in diffs]).isfinite().all()):
+    if not diffs or not bool(torch.stack([diff.sum() for diff in diffs]).isfinite().logical_not().any()):
         return None
     return next((param for param, diff in zip(params, diffs, strict=True) if not bool(diff.isfinite().all())), None)

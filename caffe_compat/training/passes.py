@@ -73,7 +73,8 @@ class _Lean:
         net._move()
         overwritten = [node.layer for node in net.graph.nodes if node.layer.overwrites_param_diffs]
         device = net._anchor.tensor.device.type
-        with torch.enable_grad(), torch.autocast(device, self.dtype, enabled=self.dtype is not None):
+        half = torch.autocast(device, self.dtype) if self.dtype is not None else nullcontext()
+        with torch.enable_grad(), half:
             outputs = self._run(net)
         weights = net.blob_loss_weights
         losses = [weights[name] * top.sum() for name, top in outputs.items() if weights[name]]
