@@ -23,7 +23,10 @@ def set_mode_cpu() -> None:
 
 
 def set_mode_gpu() -> None:
-    """Run every net on the GPU that ``set_device`` chose.
+    """Run every net on the GPU that ``set_device`` chose, with convolutions in whole float32 as Caffe computes them.
+
+    torch's default rounds their inputs to 10 bits (TF32): who prefers that sets ``torch.backends.cudnn.allow_tf32``
+    afterwards.
 
     Raises:
         NetError: torch sees no GPU.
@@ -34,6 +37,7 @@ def set_mode_gpu() -> None:
             "set_mode_gpu: torch sees no CUDA device here; use set_mode_cpu(), or install a CUDA build of torch"
         )
     _mode = "gpu"
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def set_device(index: int) -> None:

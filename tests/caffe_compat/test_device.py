@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 
+from caffe_compat import device
 from caffe_compat.device import warn_of_slow
 
 
@@ -35,3 +36,12 @@ def test_channels_last_where_it_costs_time(monkeypatch, caplog):
     assert not caplog.records
     warn_of_slow("fp32", "cpu", training_channels_last=True)
     assert "channels_last: this processor (AVX2)" in caplog.text
+
+
+def test_gpu_computes_in_whole_float32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(device, "_mode", None)
+    device.set_mode_gpu()
+    assert device.chosen_device().type == "cuda"
+    assert not torch.backends.cudnn.allow_tf32
