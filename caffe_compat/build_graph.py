@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from caffe_compat import registry
 from caffe_compat.errors import LayerError, NetError
 from caffe_compat.gradients import mark_gradients
-from caffe_compat.graph import Graph, Node, Param, tell_remarks
+from caffe_compat.graph import Graph, Node, Param, mark_positions, tell_remarks
 from caffe_compat.layer_base import BlobSpec, Context, TorchLayer
 from caffe_compat.paths import Paths
 from caffe_compat.shapes import Shape
@@ -66,6 +66,7 @@ def build_graph(
         context=context,
     )
     mark_gradients(graph)
+    mark_positions(graph.nodes)
     tell_remarks(graph.nodes)
     return graph
 

@@ -44,6 +44,8 @@ class Node:
     loss_weights: list[float] = field(default_factory=list)
     needs_backward: bool = False
     propagate_down: list[bool] = field(default_factory=list)
+    decides_positions: bool = False
+    """Whether a mask of a max pooling hangs on its tops."""
 
     @property
     def message(self) -> LayerParameter:
@@ -126,6 +128,16 @@ class Graph:
         if tell:
             tell_remarks([node for node, before in zip(self.nodes, old, strict=True) if node.bottom_shapes != before])
         return shapes
+
+
+def mark_positions(nodes: Sequence[Node]) -> None:
+    """Set ``decides_positions`` on every node."""
+    before: set[str] = set()  # blobs that lead to a pooling with a mask
+    for node in reversed(nodes):
+        gives_mask = node.layer.type == "Pooling" and len(node.tops) > 1
+        node.decides_positions = gives_mask or not before.isdisjoint(node.tops)
+        if node.decides_positions:
+            before.update(node.bottoms)
 
 
 def tell_remarks(nodes: Sequence[Node]) -> None:

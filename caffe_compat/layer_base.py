@@ -80,6 +80,24 @@ def leaves_traces() -> bool:
     return not _recomputing.get()
 
 
+_exactly = ContextVar("_exactly", default=False)
+
+
+@contextmanager
+def exactly() -> Iterator[None]:
+    """While the pycaffe face runs a layer on which positions of a max pooling hang: digits before time."""
+    token = _exactly.set(True)
+    try:
+        yield
+    finally:
+        _exactly.reset(token)
+
+
+def is_exact() -> bool:
+    """Whether sums are to be as near to the exact ones as Caffe's, at some cost of time: not while torch traces it."""
+    return may_look_at_values() and _exactly.get()
+
+
 def may_look_at_values() -> bool:
     """Whether a forward pass may ask what is in a tensor: not while torch traces it."""
     return not (torch.compiler.is_compiling() or torch.jit.is_tracing())

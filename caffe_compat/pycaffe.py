@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from os import PathLike
 
 import numpy as np
@@ -13,7 +14,7 @@ from caffe_compat.debug_info import tell_backward, tell_forward
 from caffe_compat.device import chosen_device
 from caffe_compat.errors import LabelError, LayerError, NetError
 from caffe_compat.graph import Graph, Node
-from caffe_compat.layer_base import TorchLayer
+from caffe_compat.layer_base import TorchLayer, exactly
 from caffe_compat.weights import LoadReport, load_weights, log_report, save_weights, share_weights
 
 
@@ -181,14 +182,15 @@ class PycaffeFace:
             for top, shape in zip(node.tops, shapes, strict=True):
                 blobs[top].take_shape(shape)
         values = [blobs[bottom].data_tensor() for bottom in node.bottoms]
+        how = exactly() if node.decides_positions else nullcontext()
         if node.needs_backward and self.keeps_graph and not node.layer.is_source:
-            with torch.enable_grad():
+            with torch.enable_grad(), how:
                 wanted = zip(values, node.propagate_down, strict=True)
                 values = [value.detach().requires_grad_(down) for value, down in wanted]
                 outs = self._call(node, node.layer, *values)
             self._records[index] = (values, outs)
         else:
-            with torch.no_grad():
+            with torch.no_grad(), how:
                 outs = self._call(node, node.layer, *values)
         for i, (top, out) in enumerate(zip(node.tops, outs, strict=True)):
             if i not in kept:

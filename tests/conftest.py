@@ -1,10 +1,18 @@
-"""What all tests share: the report of what was skipped, and why."""
+"""What all tests share: where nets run, and the report of what was skipped, and why."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import pytest
+
+from caffe_compat import device
+
+
+@pytest.fixture(autouse=True)
+def nobody_chose_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``set_mode_cpu`` and its like are for the whole process; each test begins without."""
+    monkeypatch.setattr(device, "_mode", None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

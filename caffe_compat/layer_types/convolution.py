@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from caffe_compat.coordinates import PlaneMap, gathered
 from caffe_compat.errors import LayerError
 from caffe_compat.fillers import check_filler
-from caffe_compat.layer_base import BlobSpec, TorchLayer, may_look_at_values
+from caffe_compat.layer_base import BlobSpec, TorchLayer, is_exact, may_look_at_values
 from caffe_compat.registry import layer
 from caffe_compat.shapes import Shape, canonical_axis
 from prototxt.caffe_pb2 import ConvolutionParameter
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_PRODUCTS = 320  # about as many as a BLAS adds up before it begins a new sum
+_CHANNELS = 16  # oneDNN takes so many at a time
 
 
 class Window(NamedTuple):
@@ -133,6 +135,48 @@ class _BiasGradient(torch.autograd.Function):
         return gradient, gradient.sum(others, dtype=ctx.dtype), None
 
 
+class _InParts(torch.autograd.Function):
+    """A convolution whose products are summed over a part of the channels after the other, and the bias added last.
+
+    oneDNN runs through all products of a value in one running float: at 512 channels of 3×3 its error is five times
+    that of Caffe's matrix product, in parts of 32 channels less than twice. x (N, C, *spatial), weight (outputs, C,
+    *kernel), bias (outputs,) without a gradient, or None; gives the top. Its gradients are those of one convolution.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        window: Window,
+        channels: int,
+    ) -> torch.Tensor:
+        """Convolve, so many channels at a time."""
+        ctx.save_for_backward(x, weight)
+        ctx.window = window
+        kernel, *geometry = window
+        parts = zip(x.split(channels, 1), weight.split(channels, 1), strict=True)
+        convolved = (_CONVOLUTIONS[len(kernel)](some, filters, None, *geometry) for some, filters in parts)
+        top = next(convolved)
+        for part in convolved:
+            top.add_(part)
+        return top if bias is None else top.add_(bias.view(-1, *(1,) * len(kernel)))
+
+    @staticmethod
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
+        """To the bottom and the weights."""
+        x, weight = ctx.saved_tensors
+        kernel, stride, pad, dilation = ctx.window
+        wanted = [*ctx.needs_input_grad[:2], False]
+        dx, dweight, _ = torch.ops.aten.convolution_backward(
+            gradient, x, weight, None, stride, pad, dilation, False, [0] * len(kernel), 1, wanted
+        )
+        return dx, dweight, None, None, None
+
+
 class Filtering(TorchLayer):
     """Learnt filters, the same for each bottom: what Convolution and Deconvolution have in common."""
 
@@ -234,6 +278,10 @@ class Convolution(Filtering):
     def filter(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Convolve."""
         kernel, stride, pad, dilation = self.window
+        on_cpu = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        if is_exact() and on_cpu and x.dtype == torch.float32 and self.group == 1:
+            channels = max(_CHANNELS, _PRODUCTS // math.prod(kernel) // _CHANNELS * _CHANNELS)
+            return _InParts.apply(x, self.weight, bias, self.window, channels)
         return _CONVOLUTIONS[len(kernel)](x, self.weight, bias, stride, pad, dilation, self.group)
 
     def plane_map(self) -> PlaneMap:

@@ -1,7 +1,6 @@
 """The shipped networks against what Caffe computed with the originals, at published size."""
 
 import pytest
-import torch
 
 import caffe_compat as caffe
 from prototxt.net_file import find_net, read_net
@@ -26,16 +25,7 @@ def built(name, phase):
 
 @pytest.mark.parametrize(("shipped", "record"), INFERENCE.items())
 def test_inference_net_computes_what_caffe_computed(shipped, record):
-    problems = net_case(built(shipped, caffe.TEST), GOLDEN / "nets" / f"{record}.npz")
-    if (
-        problems
-        and torch.backends.cpu.get_cpu_capability() == "AVX2"
-        and all("samples agree" in one for one in problems)
-    ):
-        pytest.xfail(
-            f"known gap: without AVX-512 more near-ties of pooling fall otherwise than in Caffe; {problems[0]}"
-        )
-    assert problems == []
+    assert net_case(built(shipped, caffe.TEST), GOLDEN / "nets" / f"{record}.npz") == []
 
 
 @pytest.mark.slow
