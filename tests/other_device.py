@@ -67,6 +67,8 @@ _ANSWERS = {
 
 def _place() -> str:
     """The line of the project that runs."""
-    lines = [line for line in traceback.extract_stack() if Path(line.filename).is_relative_to(_PROJECT)]
-    line = next(line for line in reversed(lines) if line.filename != __file__)
-    return f"{Path(line.filename).relative_to(_PROJECT)}: {line.line}"
+    for line in reversed(traceback.extract_stack()):
+        path = Path(line.filename)
+        if path.is_relative_to(_PROJECT) and "site-packages" not in path.parts and line.filename != __file__:
+            return f"{path.relative_to(_PROJECT)}: {line.line}"
+    return "?"
