@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from caffe_compat.errors import LayerError, NetError
 from caffe_compat.layer_base import BlobSpec, Context, TorchLayer
-from caffe_compat.shapes import Shape
+from caffe_compat.shapes import MaskShape, Shape
 from prototxt.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def mark_positions(nodes: Sequence[Node]) -> None:
     """Set ``decides_positions`` on every node."""
     before: set[str] = set()  # blobs that lead to a pooling with a mask
     for node in reversed(nodes):
-        gives_mask = node.layer.type == "Pooling" and len(node.tops) > 1
+        gives_mask = any(isinstance(shape, MaskShape) for shape in node.top_shapes)
         node.decides_positions = gives_mask or not before.isdisjoint(node.tops)
         if node.decides_positions:
             before.update(node.bottoms)
